@@ -1,0 +1,27 @@
+# Every target sets up what it needs. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-unit lint format lock
+
+PY := venv/bin/python
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+setup:  ## venv/ with the pinned packages
+	@PYTHON="$(PYTHON)" scripts/setup.sh
+
+test: setup  ## all tests: unit, property, integration, simulation, end to end
+	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: setup  ## ruff and mypy --strict
+	@venv/bin/ruff check .
+	@venv/bin/ruff format --check .
+	@venv/bin/mypy
+
+format: setup  ## rewrite the sources as ruff wants them
+	@venv/bin/ruff check --fix .
+	@venv/bin/ruff format .
+
+lock:  ## compile requirements*.txt from requirements*.in (needs uv)
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
