@@ -1,0 +1,31 @@
+"""The one place to edit when an app's documents use other field names than ours.
+
+Each function receives a document's fields as the app wrote them and returns them under the names of the contract:
+
+- expense: `groupId`, `paidBy`, `amount`, `currency`, `splits` (a list of `{uid, amount}`), `deletedAt`
+- settlement: `groupId`, `payerId`, `payeeId`, `amount`, `currency`, `deletedAt`
+- group: `members` (a list of uids, or a map keyed by uid)
+
+Rename, do not judge: leave a field away when the app's is absent, pass values on as they are, raise nothing; the parser
+validates all of it and reports a malformed document. `deletedAt` is null or absent for a live document.
+"""
+
+from balance.firestore import Fields
+
+GROUP_ID_FIELD = "groupId"
+"""The field of the app's expenses and settlements that queries filter by, when these are top-level collections."""
+
+
+def expense(fields: Fields) -> Fields:
+    """An expense under the contract's field names."""
+    return fields
+
+
+def settlement(fields: Fields) -> Fields:
+    """A settlement under the contract's field names."""
+    return fields
+
+
+def group(fields: Fields) -> Fields:
+    """A group under the contract's field names."""
+    return fields

@@ -1,0 +1,115 @@
+"""The narrow view of Firestore that the protocol is written against: begin, get, query, commit.
+
+store.py implements it with the official client's library; the simulator implements it in process. Values are plain Python
+(`None`, `bool`, `int`, `float`, `str`, `bytes`, aware `datetime` in UTC, `list`, `dict`); times are the server's, to the microsecond.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, Protocol
+
+Fields = Mapping[str, Any]
+
+
+class Sentinel(Enum):
+    """Values that only the server can fill in, or that take a field away."""
+
+    SERVER_TIME = "the time of the commit"
+    DELETE = "remove the field"
+
+
+SERVER_TIME: Final = Sentinel.SERVER_TIME
+DELETE: Final = Sentinel.DELETE
+
+
+class TransientError(Exception):
+    """The operation may succeed when its whole transaction is run again; a commit may even have taken effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A document as read at `read_time`; `fields` and `update_time` are None when it does not exist."""
+
+    path: str
+    fields: Fields | None
+    update_time: datetime | None
+    read_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Documents of one collection, in the order of their ids, or of `field` where that is given."""
+
+    collection: str
+    """The path of the collection: "expenses", "groups/g1/balanceEvents"."""
+    where: tuple[str, str, object] | None = None
+    """(field, "==" | ">=", value)"""
+    after_id: str | None = None
+    limit: int | None = None
+    select: tuple[str, ...] | None = None
+    """Only these fields; () for none, None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Write a document that must not exist."""
+
+    path: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Write a whole document, whether it exists or not."""
+
+    path: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change some fields of a document that must exist; a key is the field's path, its segments taken literally."""
+
+    path: str
+    fields: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a document, if it exists."""
+
+    path: str
+
+
+Write = Create | Set | Update | Delete
+
+
+class Transaction(Protocol):
+    """One attempt: reads first, then one commit or a rollback. Every method may raise TransientError."""
+
+    def get(self, paths: Sequence[str]) -> list[Snapshot]:
+        """The documents, in the order of the paths, all at one instant; they stay as they are until the end."""
+
+    def query(self, query: Query) -> list[Snapshot]:
+        """All matches; none may appear or vanish until the end."""
+
+    def commit(self, writes: Iterable[Write]) -> datetime:
+        """Write all or nothing and return the commit time. TransientError: nothing is certain, run it all again."""
+
+    def rollback(self) -> None:
+        """Let go of what was read. Never raises: locks that are not released here expire."""
+
+
+class Firestore(Protocol):
+    """A database."""
+
+    def begin(self, retry_of: Transaction | None = None) -> Transaction:
+        """A new read-write transaction; `retry_of` names the failed attempt that it repeats."""
+
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Snapshot]:
+        """The documents as they are, or as they were at an instant of the past hour."""
+
+    def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
+        """All matches, now or at an instant of the past hour, one by one."""

@@ -1,0 +1,69 @@
+"""Merge the pinned `iso4217` release into balance/currencies.py; codes are added, never removed.
+
+Usage: python -m scripts.update_currencies [--check]
+Exit codes: 0 up to date or written, 1 out of date (--check) or an exponent has changed (needs a decision, see below).
+"""
+
+import argparse
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+from iso4217 import Currency
+
+from balance import currencies
+
+
+def merged() -> dict[str, int]:
+    """The present table with every code of the installed release; raises SystemExit when an exponent has changed."""
+    table = dict(currencies.EXPONENTS)
+    for currency in Currency:
+        if currency.exponent is None:
+            continue
+        if table.setdefault(currency.code, currency.exponent) != currency.exponent:
+            sys.exit(
+                f"{currency.code}: the exponent changed from {table[currency.code]} to {currency.exponent}. Stored amounts "
+                "would change their meaning: edit balance/currencies.py by hand, raise VERSION, force a rebuild of all groups."
+            )
+    return table
+
+
+def rendered(table: dict[str, int]) -> str:
+    """The source of balance/currencies.py for a table."""
+    blocks = ""
+    for exponent in sorted(set(table.values())):
+        codes = " ".join(sorted(code for code in table if table[code] == exponent))
+        lines = "".join(f'        "{line} "\n' for line in textwrap.wrap(codes, 96))
+        blocks += f"    {exponent}: (\n{lines}    ),\n"
+    source = Path(currencies.__file__).read_text()
+    return re.sub(
+        r"(?s)(_CODES_BY_EXPONENT = \{\n).*?(\n?\}\n)",
+        lambda found: found[1] + blocks + "}\n",
+        source,
+        count=1,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.update_currencies",
+        description="Merge the pinned iso4217 release into balance/currencies.py; codes are never removed.",
+        epilog="exit codes: 0 up to date or written; 1 out of date (--check) or an exponent has changed",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the table is out of date")
+    arguments = parser.parse_args()
+    table = merged()
+    if table == currencies.EXPONENTS:
+        print("balance/currencies.py is up to date")
+        return 0
+    if arguments.check:
+        print("balance/currencies.py is out of date: run python -m scripts.update_currencies", file=sys.stderr)
+        return 1
+    Path(currencies.__file__).write_text(rendered(table))
+    print("balance/currencies.py written: run `make format test`, then commit it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
