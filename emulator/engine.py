@@ -1,0 +1,654 @@
+"""One database: documents, transactions and time, without any I/O.
+
+Theory of operation. The engine is synchronous, single-threaded and deterministic: it takes its clock as an argument
+and uses no other source of time or chance. An operation either answers at once, or raises `RpcError`, or has to wait
+for locks; then it returns a `Waiting`, which is ready once the locks were granted or refused. `tick` ends what waited
+or lived too long.
+
+**Time.** Each commit has a time of its own, in microseconds, later than all commits and all reads before it. So "the
+database at t" is fixed from the moment somebody read at t.
+
+**Reads outside of transactions, and read-only transactions,** see one instant. They lock nothing and never wait.
+
+**Pessimistic read-write transactions** (the default) read the present and lock what they read, missing documents too,
+until they end; writers from outside wait. Readers share a lock. Who writes what others have read as well waits at
+commit until they end; if two do so, each waits for the other, and the later one is aborted. From then on the document
+is known to be contended: for a while, and for each transaction that says to be a retry, locks on it are exclusive
+from the first read on, so that all who follow stand in line instead of aborting each other. Hence a transaction
+fails at most about once for a hot document, however many want it.
+
+A deadlock never fails a read. The transaction that would close the circle is doomed: its locks are dropped, it sees
+from then on the instant at which all it had read was true, and its commit is ABORTED. The same happens after waiting
+too long. A query locks the documents that it returns; that no others have come to match is verified by running it
+again, at each further read and at commit.
+
+**Optimistic read-write transactions** see the instant of their first read, lock nothing, and are ABORTED at commit
+if anything they read, found missing or queried is different by then.
+
+**Writes outside of transactions** take all their locks, or wait and hold none.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+
+from emulator.changes import Change
+from emulator.errors import RpcError
+from emulator.locks import LockTable, Request
+from emulator.query import PreparedQuery
+from emulator.statistics import Statistics
+from emulator.store import Document, Store
+from emulator.transactions import Transaction, Waiting
+from emulator.writes import Applied, apply
+
+T = TypeVar("T")
+
+SECOND_US = 1_000_000
+# How long after a collision the readers of a document lock it exclusively.
+CONTENTION_MEMORY_US = 1 * SECOND_US
+# How long superseded versions may outlive their time, so that they are dropped in batches.
+FORGET_INTERVAL_US = 1 * SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a database behaves. The defaults are production's: https://firebase.google.com/docs/firestore/quotas
+    and https://firebase.google.com/docs/firestore/transaction-data-contention."""
+
+    optimistic: bool = False
+    lock_wait_us: int = 20 * SECOND_US
+    transaction_total_us: int = 270 * SECOND_US
+    transaction_idle_us: int = 60 * SECOND_US
+    retention_us: int = 3_600 * SECOND_US
+
+
+@dataclass(slots=True)
+class ReadResult:
+    """Documents in the order of the names asked for, None where there is none, as of one instant."""
+
+    documents: list[Document | None]
+    read_time_us: int
+
+
+@dataclass(slots=True)
+class QueryResult:
+    """Whole documents, or whatever else was computed of them, as of one instant."""
+
+    value: Any
+    read_time_us: int
+
+
+@dataclass(slots=True)
+class CommitResult:
+    """What each write did, in order, at the time of the commit."""
+
+    applied: list[Applied]
+    commit_time_us: int
+
+
+class Engine:
+    """The database named `projects/{project}/databases/{database}`. See the module's text for how it works."""
+
+    def __init__(
+        self,
+        database: str,
+        clock: Callable[[], int],
+        *,
+        settings: Settings | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
+        """`clock` gives microseconds since the epoch; it may stand still, and going back does no harm."""
+        self.database = database
+        self.root = f"{database}/documents"
+        self.settings = settings or Settings()
+        self.statistics = statistics or Statistics()
+        self._clock = clock
+        self._subscribers: list[Callable[[Sequence[Change]], None]] = []
+        self._last_us = 0
+        self._last_commit_us = 0
+        self._next_forget_us = 0
+        self._transactions: OrderedDict[bytes, Transaction] = OrderedDict()
+        # Ids differ from those of an earlier process, so that a client cannot continue a transaction it began there.
+        self._id_prefix = clock().to_bytes(8, "big")
+        self._ids_issued = 0
+        self._settling = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._store = Store(self.root)
+        self._locks = LockTable()
+        self._waiting: dict[Request, tuple[Waiting[Any], Callable[[], Any], Callable[[str], Any]]] = {}
+        self._deadlines: deque[Waiting[Any]] = deque()
+        self._contended_until_us: dict[str, int] = {}
+
+    # Transactions
+
+    def begin(
+        self, read_write: bool = True, retry_of: bytes | None = None, read_time_us: int | None = None
+    ) -> bytes:
+        """Begin a transaction and return its id.
+
+        A read-only one sees the instant `read_time_us`, or now. `retry_of` is the id of the aborted transaction that
+        this one tries again: it takes its locks exclusively, so that it does not fail in the same way.
+        """
+        if read_write and read_time_us is not None:
+            raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "read_time: only a read-only transaction may have one.")
+        now_us = self._now()
+        snapshot_us = None if read_write else self._instant(read_time_us)
+        self._ids_issued += 1
+        id_ = self._id_prefix + self._ids_issued.to_bytes(8, "big")
+        transaction = Transaction(id_, now_us, read_write, snapshot_us)
+        transaction.exclusive = bool(retry_of)
+        self._transactions[id_] = transaction
+        return id_
+
+    def rollback(self, transaction: bytes) -> None:
+        """End a transaction without effect. One that has ended already stays ended."""
+        found = self._transactions.get(transaction)
+        if found is not None:
+            self._end(found, "The transaction was rolled back.")
+        elif not self._was_issued(transaction):
+            raise _invalid_transaction()
+
+    def is_active(self, transaction: bytes) -> bool:
+        """Whether the transaction has neither ended nor expired."""
+        return transaction in self._transactions
+
+    # Reading
+
+    def get(
+        self, names: Sequence[str], transaction: bytes | None = None, read_time_us: int | None = None
+    ) -> ReadResult | Waiting[ReadResult]:
+        """Read documents by their full names, all as of one instant."""
+        if transaction is None:
+            at_us = self._instant(read_time_us)
+            self.statistics.document_reads += len(names)
+            read = self._store.get
+            if read_time_us is None:
+                return ReadResult([read(name) for name in names], at_us)
+            return ReadResult([read(name, at_us) for name in names], at_us)
+        found = self._use(transaction)
+        self.statistics.document_reads += len(names)
+        if self.settings.optimistic or found.snapshot_us is not None:
+            return self._get_from_snapshot(found, names)
+        return self._with_locks(
+            found,
+            self._wants_to_read(found, names),
+            partial(self._get_present, found, names),
+            partial(self._doom_and, partial(self._get_from_snapshot, found, names), found),
+        )
+
+    def query(
+        self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
+    ) -> QueryResult | Waiting[QueryResult]:
+        """Run a query; the value is the list of whole documents that it finds, in its order."""
+        return self.observe(partial(self._run, query), _names_of, _documents_billed, transaction, read_time_us)
+
+    def count(
+        self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
+    ) -> QueryResult | Waiting[QueryResult]:
+        """How many documents a query finds. In a transaction, the number is what must not change until commit."""
+
+        def evaluate(at_us: int | None) -> int:
+            return len(self._run(query, at_us))
+
+        return self.observe(evaluate, None, _entries_billed, transaction, read_time_us)
+
+    def list_documents(
+        self,
+        collection: str,
+        show_missing: bool = False,
+        transaction: bytes | None = None,
+        read_time_us: int | None = None,
+    ) -> QueryResult | Waiting[QueryResult]:
+        """All documents of a collection by name; the value is a list of pairs of name and document.
+
+        With `show_missing`, names that have no document, but documents below them, are there too, with None.
+        """
+
+        def evaluate(at_us: int | None) -> list[tuple[str, Document | None]]:
+            listed: list[tuple[str, Document | None]] = [
+                (document.name, document) for document in self._store.collection(collection, at_us)
+            ]
+            if show_missing:
+                listed.extend((name, None) for name in self._store.missing_parents(collection, at_us))
+            return sorted(listed, key=lambda pair: pair[0])
+
+        return self.observe(evaluate, _names_of_pairs, _documents_billed, transaction, read_time_us)
+
+    def list_collection_ids(self, parent: str, read_time_us: int | None = None) -> list[str]:
+        """The ids of the collections below a document or the root that hold a document at any depth, sorted."""
+        at_us = self._instant(read_time_us)
+        paths = self._store.collection_names(parent, None if read_time_us is None else at_us)
+        return [path.rpartition("/")[2] for path in paths]
+
+    def observe(
+        self,
+        evaluate: Callable[[int | None], Any],
+        names: Callable[[Any], list[str]] | None,
+        billed: Callable[[Any], int],
+        transaction: bytes | None,
+        read_time_us: int | None,
+    ) -> QueryResult | Waiting[QueryResult]:
+        """Compute something of the documents at an instant (None: the present) in a way that isolation holds for.
+
+        `names` tells of the value which documents to lock, and `billed` how many reads it costs.
+        """
+
+        def result(value: Any, at_us: int) -> QueryResult:
+            self.statistics.document_reads += billed(value)
+            return QueryResult(value, at_us)
+
+        if transaction is None:
+            at_us = self._instant(read_time_us)
+            return result(evaluate(None if read_time_us is None else at_us), at_us)
+        found = self._use(transaction)
+
+        def from_snapshot() -> QueryResult:
+            at_us = self._fix_snapshot(found)
+            value = evaluate(at_us)
+            if self.settings.optimistic and found.read_write:
+                found.observations.append((evaluate, value))
+            return result(value, at_us)
+
+        def present(value: Any = None, of_commit_us: int = -1) -> QueryResult | Waiting[QueryResult]:
+            if not self._verify(found):
+                return from_snapshot()
+            if of_commit_us != self._last_commit_us:  # what was found before waiting may be out of date
+                value = evaluate(None)
+            if names is not None:
+                wants = self._wants_to_read(found, names(value))
+                if any(name not in found.held for name in wants):
+                    proceed = partial(present, value, self._last_commit_us)
+                    return self._with_locks(found, wants, proceed, partial(self._doom_and, from_snapshot, found))
+            at_us = self._issue_read_time()
+            found.verified_us = at_us
+            found.observations.append((evaluate, value))
+            return result(value, at_us)
+
+        if self.settings.optimistic or found.snapshot_us is not None:
+            return from_snapshot()
+        return present()
+
+    # Writing
+
+    def commit(
+        self, writes: Sequence[Any], transaction: bytes | None = None
+    ) -> CommitResult | Waiting[CommitResult]:
+        """Apply `google.firestore.v1.Write` messages in order, all or none, at one instant.
+
+        A transaction ends with this, whether it succeeds or not. ABORTED: it conflicted and may be tried again.
+        """
+        names = {self._target(write): True for write in writes}
+        if transaction is None:
+            if not any(name in self._locks for name in names):
+                return self._apply(writes)
+            found = Transaction(b"", self._now(), read_write=True, snapshot_us=None)
+        else:
+            found = self._use(transaction)
+            if writes and not found.read_write:
+                self._end(found, "The transaction has ended.")
+                raise RpcError(
+                    grpc.StatusCode.INVALID_ARGUMENT, "Cannot modify documents in a read-only transaction."
+                )
+            if found.doomed is not None:
+                return self._abort(found, found.doomed)
+            if self.settings.optimistic or not names:
+                return self._commit_now(found, writes)
+        return self._with_locks(
+            found, names, partial(self._commit_now, found, writes), partial(self._abort, found)
+        )
+
+    def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
+        """Call this after each commit that changed something, within the commit. It must neither block nor raise."""
+        self._subscribers.append(callback)
+
+    # Housekeeping
+
+    def tick(self) -> None:
+        """Refuse locks that were waited for too long, end expired transactions, drop old versions."""
+        now_us = self._now()
+        while self._deadlines and (self._deadlines[0].deadline_us <= now_us or self._deadlines[0].is_done):
+            waiting = self._deadlines.popleft()
+            entry = self._waiting.pop(waiting.request, None)
+            if entry is None or waiting.request in self._locks.granted:
+                continue
+            name = next(iter(waiting.request.wants))
+            self._locks.cancel(waiting.request)
+            waiting.finish(partial(entry[2], f"Waited too long for the lock on {name}."))
+            self._settle()
+        for transaction in list(self._transactions.values()):
+            if now_us >= self._expires_us(transaction):
+                self._end(transaction, "The transaction has expired.")
+        self._contended_until_us = {
+            name: until_us for name, until_us in self._contended_until_us.items() if until_us > now_us
+        }
+        self._forget(now_us)
+
+    def next_deadline_us(self) -> int | None:
+        """When `tick` will next have something to end; None if nothing waits and no transaction is active."""
+        deadlines = [waiting.deadline_us for waiting in self._deadlines if not waiting.is_done]
+        deadlines.extend(map(self._expires_us, self._transactions.values()))
+        return min(deadlines, default=None)
+
+    def clear(self) -> None:
+        """Drop all documents and end all transactions. Time goes on, and no change is published."""
+        for transaction in list(self._transactions.values()):
+            self._end(transaction, "The database was cleared.")
+        for request, (waiting, _, _) in list(self._waiting.items()):
+            del self._waiting[request]
+            waiting.finish(partial(_raise, RpcError(grpc.StatusCode.ABORTED, "The database was cleared.")))
+        self._reset()
+
+    def sizes(self) -> dict[str, int]:
+        """How much is kept: documents, superseded versions, active transactions, locks."""
+        return {
+            "documents": len(self._store),
+            "pastVersions": self._store.past_versions,
+            "transactions": len(self._transactions),
+            "locks": len(self._locks),
+        }
+
+    # Time
+
+    def _now(self) -> int:
+        return max(self._clock(), self._last_us)
+
+    def _issue_read_time(self) -> int:
+        """Now; every later commit will be later than this."""
+        now_us = self._clock()
+        if now_us > self._last_us:
+            self._last_us = now_us
+            return now_us
+        return self._last_us
+
+    def _instant(self, read_time_us: int | None) -> int:
+        """The instant to read at: the one asked for, if it can be had, or now."""
+        now_us = self._issue_read_time()
+        if read_time_us is None:
+            return now_us
+        if read_time_us > now_us:
+            raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "read_time: the instant is in the future.")
+        if read_time_us < now_us - self.settings.retention_us:
+            raise RpcError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"read_time: the instant is too old; the past {self.settings.retention_us // SECOND_US} s are kept.",
+            )
+        return read_time_us
+
+    def _expires_us(self, transaction: Transaction) -> int:
+        total_us = transaction.begun_us + self.settings.transaction_total_us
+        if transaction.pending:
+            return total_us  # it is not idle, it waits
+        return min(total_us, transaction.used_us + self.settings.transaction_idle_us)
+
+    def _forget(self, now_us: int) -> None:
+        self._next_forget_us = now_us + FORGET_INTERVAL_US
+        horizon_us = now_us - self.settings.retention_us
+        oldest_us = self._store.oldest_superseded_us()
+        if oldest_us is None or oldest_us > horizon_us:
+            return
+        for transaction in self._transactions.values():
+            needed_us = transaction.oldest_needed_us
+            if needed_us is not None and needed_us < horizon_us:
+                horizon_us = needed_us
+        self._store.forget(horizon_us)
+
+    # Reads of transactions
+
+    def _use(self, id_: bytes) -> Transaction:
+        transaction = self._transactions.get(id_)
+        if transaction is None:
+            raise _invalid_transaction()
+        now_us = self._now()
+        if now_us >= self._expires_us(transaction):
+            self._end(transaction, "The transaction has expired.")
+            raise _invalid_transaction()
+        transaction.used_us = now_us
+        return transaction
+
+    def _wants_to_read(self, transaction: Transaction, names: Sequence[str]) -> dict[str, bool]:
+        if transaction.exclusive:
+            return dict.fromkeys(names, True)
+        if not self._contended_until_us:
+            return dict.fromkeys(names, False)
+        now_us = self._now()
+        contended_until_us = self._contended_until_us
+        return {name: contended_until_us.get(name, 0) > now_us for name in names}
+
+    def _get_present(self, transaction: Transaction, names: Sequence[str]) -> ReadResult:
+        if transaction.observations and not self._verify(transaction):
+            return self._get_from_snapshot(transaction, names)
+        at_us = transaction.verified_us = self._issue_read_time()
+        read = self._store.get
+        return ReadResult([read(name) for name in names], at_us)
+
+    def _get_from_snapshot(self, transaction: Transaction, names: Sequence[str]) -> ReadResult:
+        at_us = self._fix_snapshot(transaction)
+        documents = [self._store.get(name, at_us) for name in names]
+        if self.settings.optimistic and transaction.read_write:
+            transaction.reads.update(zip(names, documents, strict=True))
+        return ReadResult(documents, at_us)
+
+    def _fix_snapshot(self, transaction: Transaction) -> int:
+        if transaction.snapshot_us is None:
+            transaction.snapshot_us = transaction.verified_us = self._issue_read_time()
+        return transaction.snapshot_us
+
+    def _run(self, query: PreparedQuery, at_us: int | None) -> list[Document]:
+        store = self._store
+        if not query.all_descendants:
+            candidates = store.collection(f"{query.parent}/{query.collection_id}", at_us)
+        elif query.collection_id:
+            candidates = store.collection_group(query.parent, query.collection_id, at_us)
+        else:
+            candidates = store.descendants(query.parent, at_us)
+        return query.run(candidates)
+
+    def _verify(self, transaction: Transaction) -> bool:
+        """Whether all queries of the transaction would still find the same; if not, it is doomed."""
+        if self._last_commit_us <= transaction.verified_us:
+            return True
+        if all(evaluate(None) == value for evaluate, value in transaction.observations):
+            return True
+        self._doom(transaction, "Documents that match a query of this transaction were changed.")
+        return False
+
+    # Locks
+
+    def _with_locks(
+        self,
+        transaction: Transaction,
+        wants: Mapping[str, bool],
+        proceed: Callable[[], T | Waiting[T]],
+        refused: Callable[[str], T | Waiting[T]],
+    ) -> T | Waiting[T]:
+        """Do `proceed` under these locks, now or later; or `refused`, with the reason, if they cannot be had."""
+        request = self._locks.acquire(transaction, wants)
+        if request is None:
+            return proceed()
+        now_us = self._now()
+        for name, exclusive in request.wants.items():
+            if exclusive and name in transaction.held:
+                self._contended_until_us[name] = now_us + CONTENTION_MEMORY_US
+        if self._locks.is_deadlocked(transaction):
+            self._locks.cancel(request)
+            return refused(f"Another transaction waits for this one, and this one for it, over {next(iter(wants))}.")
+        waiting: Waiting[T] = Waiting(request, now_us + self.settings.lock_wait_us, self._withdraw)
+        self._waiting[request] = (waiting, proceed, refused)
+        self._deadlines.append(waiting)
+        return waiting
+
+    def _settle(self) -> None:
+        """Do what waited for the locks that were granted by now. Not recursive, however long the queue."""
+        if self._settling:
+            return
+        self._settling = True
+        try:
+            granted = self._locks.granted
+            while granted:
+                request = granted.popleft()
+                waiting, proceed, _ = self._waiting.pop(request)
+                transaction = request.owner
+                assert isinstance(transaction, Transaction)
+                transaction.used_us = self._now()
+                waiting.finish(partial(_raise, _invalid_transaction()) if transaction.finished else proceed)
+        finally:
+            self._settling = False
+
+    def _withdraw(self, request: Request) -> None:
+        """The client of a waiting operation is gone."""
+        if self._waiting.get(request) is None or request in self._locks.granted:
+            return
+        del self._waiting[request]
+        self._locks.cancel(request)
+        self._settle()
+
+    def _doom(self, transaction: Transaction, reason: str) -> None:
+        """Let the transaction read on, from the last instant at which all it read was true; it cannot commit."""
+        if transaction.doomed is None:
+            transaction.doomed = reason
+            transaction.snapshot_us = (
+                transaction.verified_us if transaction.observations else self._issue_read_time()
+            )
+            self._locks.release(transaction)
+            self._settle()
+
+    def _doom_and(self, read: Callable[[], T], transaction: Transaction, reason: str) -> T:
+        self._doom(transaction, reason)
+        return read()
+
+    # Ends of transactions
+
+    def _commit_now(self, transaction: Transaction, writes: Sequence[Any]) -> CommitResult:
+        """Commit a transaction that has all its locks."""
+        if not self._is_true_now(transaction):
+            return self._abort(transaction, "Documents that this transaction has read were changed.")
+        try:
+            return self._apply(writes)
+        finally:
+            self._end(transaction, "The transaction has ended.")
+
+    def _is_true_now(self, transaction: Transaction) -> bool:
+        """Whether everything that the transaction read would be read again now."""
+        if not transaction.read_write or self._last_commit_us <= transaction.verified_us:
+            return True
+        return all(self._store.get(name) is seen for name, seen in transaction.reads.items()) and all(
+            evaluate(None) == value for evaluate, value in transaction.observations
+        )
+
+    def _abort(self, transaction: Transaction, reason: str) -> Any:
+        self.statistics.aborts += 1
+        self._end(transaction, "The transaction was aborted.")
+        raise RpcError(grpc.StatusCode.ABORTED, f"Transaction conflict, try again. {reason}")
+
+    def _end(self, transaction: Transaction, reason: str) -> None:
+        """Forget the transaction, free its locks, fail what still waits on its behalf."""
+        transaction.finished = True
+        self._transactions.pop(transaction.id, None)
+        abandoned = [self._waiting.pop(request) for request in transaction.pending]
+        self._locks.release(transaction)
+        for waiting, _, _ in abandoned:
+            waiting.finish(partial(_raise, RpcError(grpc.StatusCode.INVALID_ARGUMENT, reason)))
+        self._settle()
+
+    def _apply(self, writes: Sequence[Any]) -> CommitResult:
+        """Apply the writes; if one fails, none has happened."""
+        commit_time_us = max(self._clock(), self._last_us + 1)
+        if len(writes) == 1:
+            write = writes[0]
+            name = _target(write)
+            before = self._store.get(name)
+            outcome = apply(write, before, commit_time_us)
+            applied = [outcome]
+            touched = {name: (before, outcome.document if outcome.changed else before)}
+        else:
+            applied = []
+            touched = {}
+            for write in writes:
+                name = _target(write)
+                before, current = touched.get(name) or (self._store.get(name),) * 2
+                outcome = apply(write, current, commit_time_us)
+                applied.append(outcome)
+                touched[name] = (before, outcome.document if outcome.changed else current)
+        self._last_us = commit_time_us
+        changes = [
+            Change(name, before, after, commit_time_us)
+            for name, (before, after) in touched.items()
+            if before is not after
+        ]
+        statistics = self.statistics
+        statistics.commits += 1
+        for write in writes:
+            if write.HasField("delete"):
+                statistics.document_deletes += 1
+            else:
+                statistics.document_writes += 1
+        if changes:
+            self._last_commit_us = commit_time_us
+            for change in changes:
+                self._store.put(change.name, change.after, commit_time_us)
+            for callback in self._subscribers:
+                callback(changes)
+        if commit_time_us >= self._next_forget_us:
+            self._forget(commit_time_us)
+        return CommitResult(applied, commit_time_us)
+
+    def _target(self, write: Any) -> str:
+        name = _target(write)
+        if not name.startswith(self.root + "/"):
+            raise RpcError(
+                grpc.StatusCode.INVALID_ARGUMENT, f"Document {name!r} does not belong to the database {self.database}."
+            )
+        return name
+
+    def _was_issued(self, id_: bytes) -> bool:
+        return (
+            len(id_) == 16
+            and id_.startswith(self._id_prefix)
+            and int.from_bytes(id_[8:], "big") <= self._ids_issued
+        )
+
+
+def _target(write: Any) -> str:
+    """The name of the document that a write is about."""
+    operation = write.WhichOneof("operation")
+    if operation == "update":
+        return str(write.update.name)
+    if operation == "delete":
+        return str(write.delete)
+    if operation == "transform":
+        return str(write.transform.document)
+    raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "A write must have an update, a delete or a transform.")
+
+
+def _names_of(documents: Sequence[Document]) -> list[str]:
+    return [document.name for document in documents]
+
+
+def _names_of_pairs(listed: Sequence[tuple[str, Document | None]]) -> list[str]:
+    return [name for name, _ in listed]
+
+
+def _documents_billed(documents: Sequence[Any]) -> int:
+    return len(documents) or 1
+
+
+def _entries_billed(count: int) -> int:
+    return max(1, -(-count // 1_000))
+
+
+def _invalid_transaction() -> RpcError:
+    return RpcError(
+        grpc.StatusCode.INVALID_ARGUMENT, "The referenced transaction has expired or is no longer valid."
+    )
+
+
+def _raise(error: RpcError) -> Any:
+    raise error

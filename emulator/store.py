@@ -1,0 +1,164 @@
+"""The documents, with the versions of the recent past, and the tree of paths that leads to them.
+
+A document is a `google.firestore.v1.Document` message, stored once and never modified: a new version is a new
+message. `_current` holds what exists now. `_history` holds, for documents that changed lately, what was there before,
+each with the time at which it was superseded, oldest first; None stands for "there was no document".
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+Document = Any  # google.cloud.firestore_v1.types.Document.pb(): mypy does not see into it
+
+
+class Store:
+    """The documents below `root`, which is `projects/{project}/databases/{database}/documents`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._current: dict[str, Document] = {}
+        self._history: dict[str, list[tuple[int, Document | None]]] = {}
+        self._superseded: deque[tuple[int, str]] = deque()
+        # Names of collections below a document (or the root) and of documents in a collection: all of which
+        # something is left, now or in the history. Dicts, because their order is the same in every run.
+        self._children: dict[str, dict[str, None]] = {}
+        self._groups: dict[str, dict[str, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    @property
+    def past_versions(self) -> int:
+        """How many superseded versions are kept."""
+        return len(self._superseded)
+
+    def get(self, name: str, at_us: int | None = None) -> Document | None:
+        """The document as it is now, or as it was at an instant that `forget` has not passed."""
+        if at_us is not None:
+            history = self._history.get(name)
+            if history is not None and history[-1][0] > at_us:
+                return history[bisect_right(history, at_us, key=_superseded_us)][1]
+        return self._current.get(name)
+
+    def put(self, name: str, document: Document | None, commit_time_us: int) -> None:
+        """Make this the current version; None deletes. Commit times must increase."""
+        before = self._current.get(name)
+        if document is not None:
+            self._current[name] = document
+            if before is None:
+                self._link(name)
+        elif before is not None:
+            del self._current[name]
+        else:
+            return
+        self._history.setdefault(name, []).append((commit_time_us, before))
+        self._superseded.append((commit_time_us, name))
+
+    def forget(self, horizon_us: int) -> None:
+        """Drop the versions that nobody can see who reads at `horizon_us` or later."""
+        superseded = self._superseded
+        while superseded and superseded[0][0] <= horizon_us:
+            name = superseded.popleft()[1]
+            history = self._history.get(name)
+            if history is None or history[0][0] > horizon_us:
+                continue  # already dropped with an older version of the same document
+            del history[: bisect_right(history, horizon_us, key=_superseded_us)]
+            if not history:
+                del self._history[name]
+                if name not in self._current:
+                    self._unlink(name)
+
+    def oldest_superseded_us(self) -> int | None:
+        """When the oldest of the past versions was superseded."""
+        return self._superseded[0][0] if self._superseded else None
+
+    def collection(self, path: str, at_us: int | None = None) -> Iterator[Document]:
+        """The documents directly in a collection."""
+        return self._existing(self._children.get(path, ()), at_us)
+
+    def collection_group(self, parent: str, collection_id: str, at_us: int | None = None) -> Iterator[Document]:
+        """The documents of all collections with this id, at any depth below the parent."""
+        prefix = parent + "/"
+        for path in self._groups.get(collection_id, ()):
+            if path.startswith(prefix):
+                yield from self.collection(path, at_us)
+
+    def descendants(self, parent: str, at_us: int | None = None) -> Iterator[Document]:
+        """All documents at any depth below a document or the root."""
+        for collection in self._children.get(parent, ()):
+            for name in self._children.get(collection, ()):
+                document = self.get(name, at_us)
+                if document is not None:
+                    yield document
+                if name in self._children:
+                    yield from self.descendants(name, at_us)
+
+    def collection_names(self, parent: str, at_us: int | None = None) -> list[str]:
+        """The collections below a document or the root in which, at any depth, some document exists."""
+        return sorted(path for path in self._children.get(parent, ()) if self._has_document(path, at_us))
+
+    def missing_parents(self, collection: str, at_us: int | None = None) -> list[str]:
+        """Names in the collection that no document has, but that have documents below them."""
+        return [
+            name
+            for name in self._children.get(collection, ())
+            if self.get(name, at_us) is None and self.collection_names(name, at_us)
+        ]
+
+    def _existing(self, names: Iterable[str], at_us: int | None) -> Iterator[Document]:
+        for name in names:
+            document = self.get(name, at_us)
+            if document is not None:
+                yield document
+
+    def _has_document(self, collection: str, at_us: int | None) -> bool:
+        for name in self._children.get(collection, ()):
+            if self.get(name, at_us) is not None:
+                return True
+            if any(self._has_document(below, at_us) for below in self._children.get(name, ())):
+                return True
+        return False
+
+    def _link(self, name: str) -> None:
+        child = name
+        while child != self.root:
+            parent = child.rpartition("/")[0]
+            siblings = self._children.get(parent)
+            if siblings is None:
+                siblings = self._children[parent] = {}
+                if _is_collection(parent, self.root):
+                    self._groups.setdefault(parent.rpartition("/")[2], {})[parent] = None
+            if child in siblings:
+                return
+            siblings[child] = None
+            child = parent
+
+    def _unlink(self, name: str) -> None:
+        child = name
+        while child != self.root and child not in self._children:
+            if child in self._current or child in self._history:
+                return
+            parent = child.rpartition("/")[0]
+            siblings = self._children[parent]
+            del siblings[child]
+            if siblings:
+                return
+            del self._children[parent]
+            if _is_collection(parent, self.root):
+                collection_id = parent.rpartition("/")[2]
+                del self._groups[collection_id][parent]
+                if not self._groups[collection_id]:
+                    del self._groups[collection_id]
+            child = parent
+
+
+def _superseded_us(version: tuple[int, Document | None]) -> int:
+    return version[0]
+
+
+def _is_collection(path: str, root: str) -> bool:
+    return (path.count("/") - root.count("/")) % 2 == 1
