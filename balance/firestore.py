@@ -1,10 +1,12 @@
 """The narrow view of Firestore that the protocol is written against: begin, get, query, commit.
 
 store.py implements it with the official client's library; the simulator implements it in process. Values are plain Python
-(`None`, `bool`, `int`, `float`, `str`, `bytes`, aware `datetime` in UTC, `list`, `dict`); times are the server's, to the microsecond.
+(`None`, `bool`, `int`, `float`, `str`, `bytes`, aware `datetime` in UTC, `list`, `dict`); times are the server's, in whole
+microseconds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -26,6 +28,10 @@ DELETE: Final = Sentinel.DELETE
 
 class TransientError(Exception):
     """The operation may succeed when its whole transaction is run again; a commit may even have taken effect."""
+
+
+class UnreadablePast(Exception):
+    """The instant lies too far back to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +105,27 @@ class Transaction(Protocol):
         """Write all or nothing and return the commit time. TransientError: nothing is certain, run it all again."""
 
     def rollback(self) -> None:
-        """Let go of what was read. Never raises: locks that are not released here expire."""
+        """Let go of what was read; nothing after a commit. Never raises: locks that are not released here expire."""
 
 
 class Firestore(Protocol):
     """A database."""
 
-    def begin(self, retry_of: Transaction | None = None) -> Transaction:
-        """A new read-write transaction; `retry_of` names the failed attempt that it repeats."""
+    def begin(self) -> Transaction:
+        """A new read-write transaction."""
 
     def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Snapshot]:
-        """The documents as they are, or as they were at an instant of the past hour."""
+        """The documents as they are, or as they were at an instant of the past hour; UnreadablePast beyond it."""
 
     def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
         """All matches, now or at an instant of the past hour, one by one."""
+
+
+@contextmanager
+def transaction(firestore: Firestore) -> Iterator[Transaction]:
+    """One attempt at a transaction, rolled back unless it was committed."""
+    attempt = firestore.begin()
+    try:
+        yield attempt
+    finally:
+        attempt.rollback()

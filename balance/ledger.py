@@ -7,7 +7,9 @@ total is derived from the pairs and never kept beside them.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+K = TypeVar("K")
 
 Pair = tuple[str, str]
 """Two uids in ascending order."""
@@ -46,12 +48,12 @@ def post(ledger: Ledger, postings: Iterable[Posting], sign: int = 1) -> None:
             del ledger[currency]
 
 
-def _add(pairs: Pairs, pair: Pair, amount_minor: int) -> None:
-    total_minor = pairs.get(pair, 0) + amount_minor
+def _add(totals: dict[K, int], key: K, amount_minor: int) -> None:
+    total_minor = totals.get(key, 0) + amount_minor
     if total_minor:
-        pairs[pair] = total_minor
+        totals[key] = total_minor
     else:
-        pairs.pop(pair, None)
+        totals.pop(key, None)
 
 
 def fold(postings: Iterable[Posting]) -> Ledger:
@@ -68,19 +70,22 @@ def delta(before: Iterable[Posting], after: Iterable[Posting]) -> Ledger:
     return ledger
 
 
-def add(ledger: Ledger, other: Mapping[str, Mapping[Pair, int]], sign: int = 1) -> None:
-    """Add another ledger (a delta) to a ledger in place, or take it back with sign -1."""
+def add(ledger: Ledger, other: Mapping[str, Mapping[Pair, int]]) -> None:
+    """Add another ledger (a delta) to a ledger in place."""
     for currency, changes in other.items():
         pairs = ledger.setdefault(currency, {})
         for pair, amount_minor in changes.items():
-            _add(pairs, pair, sign * amount_minor)
+            _add(pairs, pair, amount_minor)
         if not pairs:
             del ledger[currency]
 
 
-def copy(ledger: Mapping[str, Mapping[Pair, int]]) -> Ledger:
-    """An independent copy."""
-    return {currency: dict(pairs) for currency, pairs in ledger.items()}
+def added(totals: Mapping[K, int], changes: Mapping[K, int]) -> dict[K, int]:
+    """The sums by key (pair or uid), zeros left out."""
+    sums = dict(totals)
+    for key, amount_minor in changes.items():
+        _add(sums, key, amount_minor)
+    return sums
 
 
 def nets(pairs: Mapping[Pair, int]) -> Nets:

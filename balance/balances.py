@@ -1,0 +1,265 @@
+"""The balance document: what is stored of a group's ledger, and at which level of detail.
+
+The stored document is sparse and canonical: nothing is zero, an absent pair, user or currency means zero. It is read as a
+whole and checked as a whole, so that what a hand has bent is noticed by the next event; of it only the rows of the users
+whom a delta touches are written.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from balance import ledger as algebra
+from balance.firestore import DELETE, SERVER_TIME, Fields
+from balance.ledger import Ledger, Nets, Pair, Pairs
+from balance.money import MAX_TOTAL_MINOR, InvalidAmount, Unit, from_stored, scale, to_stored
+from balance.simplify import suggest
+
+VERSION = 1
+"""The version of this schema and of everything that decides what is stored: parsing rules, currency table, suggestions."""
+
+STALE = 0
+"""The version of a document that has missed events and waits for its rebuild."""
+
+MAX_DOCUMENT_BYTES = 1_048_576
+"""Source: https://firebase.google.com/docs/firestore/quotas (maximum size for a document)."""
+
+LOWER_ABOVE_BYTES = MAX_DOCUMENT_BYTES * 9 // 10
+RESTORE_BELOW_BYTES = MAX_DOCUMENT_BYTES * 7 // 10
+WARN_ABOVE_BYTES = MAX_DOCUMENT_BYTES // 2
+
+FieldUpdates = dict[tuple[str, ...], Any]
+
+
+class Detail(StrEnum):
+    """How much of the ledger is stored."""
+
+    PAIRS = "pairs"
+    NETS = "nets"
+    NONE = "none"
+
+
+class CorruptBalance(ValueError):
+    """A stored balance that this code did not write like this; the message says where it departs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A group's balance at its level of detail.
+
+    PAIRS: `ledger` holds all pairs, `nets` every user of a pair. NETS: only `nets`, zeros left out. NONE: neither.
+    """
+
+    detail: Detail
+    ledger: Ledger
+    nets: dict[str, Nets]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A balance document that is well-formed and of this code's version."""
+
+    balance: Balance
+    as_of: datetime
+
+
+def of_ledger(ledger: Ledger, was: Detail | None = None) -> Balance:
+    """The balance of a full recalculation, at the finest level of detail that fits its document.
+
+    `was` is the stored level, if any: a coarser one is left only with room to spare, so that a group near the limit does
+    not go to and fro.
+    """
+    nets = {currency: algebra.nets(pairs) for currency, pairs in ledger.items()}
+    return _fitted(Balance(Detail.PAIRS, ledger, nets), was or Detail.PAIRS)
+
+
+def applied(balance: Balance, delta: Mapping[str, Mapping[Pair, int]]) -> Balance:
+    """The balance after a delta, at the same level of detail, or a coarser one when it no longer fits."""
+    if balance.detail is Detail.NONE:
+        return balance
+    nets = dict(balance.nets)
+    if balance.detail is Detail.PAIRS:
+        ledger = dict(balance.ledger)
+        for currency, changes in delta.items():
+            pairs = algebra.added(ledger.pop(currency, {}), changes)
+            nets.pop(currency, None)
+            if pairs:
+                ledger[currency], nets[currency] = pairs, algebra.nets(pairs)
+        return _fitted(Balance(Detail.PAIRS, ledger, nets), Detail.PAIRS)
+    for currency, changes in delta.items():
+        totals = algebra.added(nets.pop(currency, {}), algebra.nets(changes))
+        if totals:
+            nets[currency] = totals
+    return _fitted(Balance(Detail.NETS, {}, nets), Detail.NETS)
+
+
+def _fitted(balance: Balance, was: Detail) -> Balance:
+    totals = (total for nets in balance.nets.values() for total in nets.values())
+    amounts = (amount for pairs in balance.ledger.values() for amount in pairs.values())
+    if any(abs(total) > MAX_TOTAL_MINOR for total in totals) or any(abs(amount) > MAX_TOTAL_MINOR for amount in amounts):
+        return Balance(Detail.NONE, {}, {})
+    if balance.detail is Detail.PAIRS:
+        if size_bytes(balance) <= (LOWER_ABOVE_BYTES if was is Detail.PAIRS else RESTORE_BELOW_BYTES):
+            return balance
+        nonzero = {currency: {uid: total for uid, total in nets.items() if total} for currency, nets in balance.nets.items()}
+        balance = Balance(Detail.NETS, {}, {currency: nets for currency, nets in nonzero.items() if nets})
+    if size_bytes(balance) <= (RESTORE_BELOW_BYTES if was is Detail.NONE else LOWER_ABOVE_BYTES):
+        return balance
+    return Balance(Detail.NONE, {}, {})
+
+
+# By Firestore's rules a name or string takes its UTF-8 bytes and one more, a number or time 8 bytes, a map or document 32
+# beside its content: https://firebase.google.com/docs/firestore/storage-size
+_NUMBER, _MAP = 8, 32
+_DOCUMENT_BYTES = 6_500 + _MAP  # the path with a group's id of at most 1,500 bytes, which may take three per character
+_ROW_BYTES = 3 * _MAP + len("uid owes owedBy netBalance ") + _NUMBER
+_SUGGESTION_BYTES = 3 * _MAP + len("from uid to uid amount currency ") + _NUMBER + len("USD ")
+
+
+def size_bytes(balance: Balance) -> int:
+    """What the document takes in Firestore, never too little: every net is counted with a suggestion of its own."""
+    total = _DOCUMENT_BYTES
+    for currency, nets in balance.nets.items():
+        length = {uid: len(uid.encode()) + 1 for uid in nets}
+        longest = max(length.values())
+        pairs = balance.ledger.get(currency, {})
+        total += _MAP + len(nets) * (_ROW_BYTES + _SUGGESTION_BYTES + 2 * longest) + 2 * sum(length.values())
+        total += sum(length[low] + length[high] for low, high in pairs) + 2 * _NUMBER * len(pairs)
+    return total
+
+
+def document(group_id: str, balance: Balance, as_of: datetime, unit: Unit) -> dict[str, Any]:
+    """All fields of the balance document."""
+    return {
+        "groupId": group_id,
+        "balancesByCurrency": {
+            currency: _rows(balance, currency, nets, unit) for currency, nets in sorted(balance.nets.items())
+        },
+        "simplifiedDebts": _suggestions(balance, unit),
+        "lastUpdatedAt": SERVER_TIME,
+        "version": VERSION,
+        "asOf": as_of,
+        "detail": str(balance.detail),
+    }
+
+
+def updates(after: Balance, delta: Mapping[str, Mapping[Pair, int]], unit: Unit) -> FieldUpdates:
+    """The field updates that bring the stored document to `after`, the same level of detail being stored already."""
+    changed: FieldUpdates = {("lastUpdatedAt",): SERVER_TIME}
+    if after.detail is Detail.NONE:
+        return changed
+    changed["simplifiedDebts",] = _suggestions(after, unit)
+    for currency, changes in delta.items():
+        if currency not in after.nets:
+            changed["balancesByCurrency", currency] = DELETE
+            continue
+        touched = {uid for pair in changes for uid in pair}
+        rows = _rows(after, currency, touched, unit)
+        for uid in sorted(touched):
+            changed["balancesByCurrency", currency, uid] = rows.get(uid, DELETE)
+    return changed
+
+
+def _rows(balance: Balance, currency: str, uids: Iterable[str], unit: Unit) -> dict[str, dict[str, Any]]:
+    """The rows of these users, as far as they have one."""
+    nets, minor_per_unit = balance.nets[currency], _scale(currency, unit)
+    rows: dict[str, dict[str, Any]] = {
+        uid: {"uid": uid, "owes": {}, "owedBy": {}, "netBalance": to_stored(nets[uid], minor_per_unit)}
+        for uid in uids
+        if uid in nets
+    }
+    for (low, high), amount_minor in balance.ledger.get(currency, {}).items():
+        if low in rows or high in rows:
+            debtor, creditor = (low, high) if amount_minor > 0 else (high, low)
+            amount = to_stored(abs(amount_minor), minor_per_unit)
+            if debtor in rows:
+                rows[debtor]["owes"][creditor] = amount
+            if creditor in rows:
+                rows[creditor]["owedBy"][debtor] = amount
+    return rows
+
+
+def _suggestions(balance: Balance, unit: Unit) -> list[dict[str, Any]]:
+    return [
+        {
+            "from": {"uid": transfer.debtor},
+            "to": {"uid": transfer.creditor},
+            "amount": to_stored(transfer.amount_minor, _scale(currency, unit)),
+            "currency": currency,
+        }
+        for currency, nets in sorted(balance.nets.items())
+        for transfer in suggest(nets)
+    ]
+
+
+def _scale(currency: str, unit: Unit) -> int:
+    minor_per_unit = scale(currency, unit)
+    assert minor_per_unit is not None, f"{currency} was posted, so it is known"
+    return minor_per_unit
+
+
+def stored_version(fields: Fields) -> int:
+    """The version that wrote a document; STALE when it says none. Judged before anything else of it is read."""
+    version = fields.get("version")
+    return version if type(version) is int else STALE
+
+
+def parse(fields: Fields, group_id: str, unit: Unit) -> Stored:
+    """A balance document of this code's version; raises CorruptBalance unless it is exactly what this code writes."""
+    if fields.get("groupId") != group_id:
+        raise CorruptBalance("groupId is another group's")
+    as_of = fields.get("asOf")
+    if not isinstance(as_of, datetime):
+        raise CorruptBalance("asOf is not a time")
+    detail = fields.get("detail")
+    currencies = fields.get("balancesByCurrency")
+    if detail not in tuple(Detail) or not isinstance(currencies, dict) or not isinstance(fields.get("simplifiedDebts"), list):
+        raise CorruptBalance("detail, balancesByCurrency or simplifiedDebts is missing or of another type")
+    if detail == Detail.NONE and currencies:
+        raise CorruptBalance('balancesByCurrency is not empty at detail "none"')
+    ledger: Ledger = {}
+    nets: dict[str, Nets] = {}
+    for currency, rows in currencies.items():
+        try:
+            pairs, nets[currency] = _parse_currency(currency, rows, Detail(detail), unit)
+        except (InvalidAmount, TypeError, KeyError, AttributeError) as error:
+            raise CorruptBalance(f"balancesByCurrency.{currency}: {error}") from None
+        if pairs:
+            ledger[currency] = pairs
+    return Stored(Balance(Detail(detail), ledger, nets), as_of)
+
+
+def _parse_currency(currency: str, rows: dict[str, Any], detail: Detail, unit: Unit) -> tuple[Pairs, Nets]:
+    minor_per_unit = scale(currency, unit)
+    if minor_per_unit is None or not rows:
+        raise CorruptBalance(f"balancesByCurrency.{currency} is no currency or empty")
+    pairs: Pairs = {}
+    mirrored: Pairs = {}
+    nets: Nets = {}
+    for uid, row in rows.items():
+        nets[uid] = from_stored(row["netBalance"], minor_per_unit)
+        for creditor, amount in row["owes"].items():
+            amount_minor = from_stored(amount, minor_per_unit)
+            if amount_minor <= 0 or _pair(uid, creditor) in pairs:
+                raise CorruptBalance(f"balancesByCurrency.{currency}: what {uid!r} owes {creditor!r} is not canonical")
+            pairs[_pair(uid, creditor)] = amount_minor if uid < creditor else -amount_minor
+        for debtor, amount in row["owedBy"].items():
+            amount_minor = from_stored(amount, minor_per_unit)
+            mirrored[_pair(uid, debtor)] = amount_minor if debtor < uid else -amount_minor
+        if row["uid"] != uid:
+            raise CorruptBalance(f"balancesByCurrency.{currency}: the row of {uid!r} bears another uid")
+    if pairs != mirrored:
+        raise CorruptBalance(f"balancesByCurrency.{currency}: owes and owedBy do not mirror each other")
+    if detail is Detail.PAIRS and nets != algebra.nets(pairs):
+        raise CorruptBalance(f"balancesByCurrency.{currency}: the net balances are not those of the pairs")
+    if detail is Detail.NETS and (pairs or not all(nets.values()) or sum(nets.values())):
+        raise CorruptBalance(f"balancesByCurrency.{currency}: the net balances are not canonical")
+    return pairs, nets
+
+
+def _pair(one: str, other: str) -> Pair:
+    if one == other:
+        raise CorruptBalance(f"{one!r} owes to itself")
+    return (one, other) if one < other else (other, one)

@@ -1,0 +1,43 @@
+"""Faults: source documents that could not be understood, and since when.
+
+A fault is a function of the source document as it is now. Events arrive late and out of order, so whoever meets a malformed
+side reads the document in a transaction and sets or removes its fault by what stands there; the last to look is right.
+`groups/{groupId}/balanceFaults/{key}` (or top-level `balanceFaults`, when the document names no usable group) holds `source`,
+`field`, `reason` and `since`, the time at which the malformed version was written.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from balance.firestore import Delete, Firestore, Set, Snapshot, Write, transaction
+from balance.settings import Settings
+from balance.sources import Kind, Malformed, parse
+
+
+def document(source: Snapshot, malformed: Malformed) -> dict[str, Any]:
+    """All fields of the fault of a source document as read."""
+    return {"source": source.path, "field": malformed.field, "reason": malformed.reason, "since": source.update_time}
+
+
+def settle(firestore: Firestore, settings: Settings, kind: Kind, source: str, groups: Iterable[str | None]) -> Malformed | None:
+    """Set or remove the fault of a source document by its present state, in one transaction; returns the fault, if any.
+
+    `groups` are those (None: no usable one) in which a fault of an earlier state may stand. May raise TransientError.
+    """
+    layout = settings.layout
+    with transaction(firestore) as attempt:
+        (present,) = attempt.get([source])
+        parsed = parse(kind, present.fields, settings.unit, layout.group_in_path(source))
+        fault = parsed if isinstance(parsed, Malformed) else None
+        paths = {layout.fault(group_id, source) for group_id in {*groups, *([fault.group_id] if fault else [])}}
+        wanted = {layout.fault(fault.group_id, source): document(present, fault)} if fault else {}
+        writes: list[Write] = []
+        for stored in attempt.get(sorted(paths)):
+            fields = wanted.get(stored.path)
+            if fields is None and stored.fields is not None:
+                writes.append(Delete(stored.path))
+            elif fields is not None and fields != stored.fields:
+                writes.append(Set(stored.path, fields))
+        if writes:
+            attempt.commit(writes)
+    return fault

@@ -1,0 +1,25 @@
+"""What one process has one of: its settings, its database client, its bookkeeper. Made on first use, never at import."""
+
+import os
+from functools import partial
+from threading import Lock
+
+from balance.bookkeeper import Bookkeeper
+from balance.settings import Settings, from_environment, updates_on
+from balance.store import connect, project_id
+
+_lock = Lock()
+_bookkeeper: Bookkeeper | None = None
+
+
+def bookkeeper() -> Bookkeeper:
+    """The process's bookkeeper; raises InvalidSetting when the environment is not understood."""
+    global _bookkeeper
+    if _bookkeeper is None:
+        with _lock:
+            if _bookkeeper is None:
+                settings: Settings = from_environment(os.environ)
+                _bookkeeper = Bookkeeper(
+                    connect(project_id(), settings.database), settings, updates_on=partial(updates_on, os.environ)
+                )
+    return _bookkeeper

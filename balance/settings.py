@@ -1,0 +1,81 @@
+"""Settings: what an app may choose, read from the environment.
+
+Parameters describe the app and change only with a deployment. Switches may be turned on the running service; they are read
+at every use.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from balance.layout import Layout
+from balance.money import Unit
+
+
+class InvalidSetting(ValueError):
+    """An environment variable holds what it must not; the message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The parameters."""
+
+    layout: Layout = field(default_factory=Layout)
+    unit: Unit = Unit.MAJOR
+    database: str = "(default)"
+    record_ttl: timedelta = timedelta(days=7)
+    """How long records are kept. A write older than half of it is answered by a rebuild: its record may be gone."""
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """The parameters of a deployment; raises InvalidSetting."""
+    layout = _choice(environment, "COLLECTION_LAYOUT", ("top-level", "nested"))
+    return Settings(
+        layout=Layout(
+            groups=_collection(environment, "GROUPS_COLLECTION", "groups"),
+            expenses=_collection(environment, "EXPENSES_COLLECTION", "expenses"),
+            settlements=_collection(environment, "SETTLEMENTS_COLLECTION", "settlements"),
+            nested=layout == "nested",
+        ),
+        unit=Unit(_choice(environment, "AMOUNT_UNIT", ("major", "minor"))),
+        database=environment.get("FIRESTORE_DATABASE") or "(default)",
+        record_ttl=timedelta(days=_days(environment, "RECORD_TTL_DAYS", default=7)),
+    )
+
+
+def updates_on(environment: Mapping[str, str]) -> bool:
+    """The switch BALANCE_UPDATES: off, events are recorded as gaps and balances marked stale."""
+    return _choice(environment, "BALANCE_UPDATES", ("on", "off")) == "on"
+
+
+def precomputed_reads_on(environment: Mapping[str, str]) -> bool:
+    """The switch BALANCE_PRECOMPUTED_READS: off, the read API recalculates every balance."""
+    return _choice(environment, "BALANCE_PRECOMPUTED_READS", ("on", "off")) == "on"
+
+
+def fallback_on(environment: Mapping[str, str]) -> bool:
+    """The switch BALANCE_FALLBACK: off, the read API answers an error instead of recalculating."""
+    return _choice(environment, "BALANCE_FALLBACK", ("on", "off")) == "on"
+
+
+def _choice(environment: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """One of the choices; the first by default."""
+    value = environment.get(name) or choices[0]
+    if value not in choices:
+        raise InvalidSetting(f"{name} is {value!r}; it must be {' or '.join(choices)}")
+    return value
+
+
+def _collection(environment: Mapping[str, str], name: str, default: str) -> str:
+    value = environment.get(name) or default
+    if "/" in value:
+        raise InvalidSetting(f"{name} is {value!r}; it must be the name of one collection, without slashes")
+    return value
+
+
+def _days(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name) or str(default)
+    # Redelivery goes on for a day, and half of the time to live must outlast it.
+    if not value.isdecimal() or not 3 <= int(value) <= 365:
+        raise InvalidSetting(f"{name} is {value!r}; it must be a whole number of days from 3 to 365")
+    return int(value)

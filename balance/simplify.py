@@ -1,0 +1,234 @@
+"""Settle-up suggestions: from net balances to the transfers that bring everybody to zero. Pure: integers in, integers out.
+
+Theory of operation
+-------------------
+A *solution* is a set of transfers in which only debtors pay, only creditors receive, and everybody ends at zero. Its
+transfers, seen as edges between members, form components; each component is a set of members whose nets sum to zero (a
+*block*), and a component of k members needs k - 1 edges. So the fewest transfers are the number of non-zero members less
+the largest number of blocks into which they can be partitioned.
+
+*Opposite nets may be cancelled first when counting.* Let a owe exactly what b is owed, and take any partition. If a and b
+share a block, {a, b} and the rest of that block are both zero-sum: the partition has no fewer blocks if they part. If they
+are in blocks A and B, then {a, b} and A + B - {a, b} are zero-sum too, and as many. So some best partition holds {a, b}.
+
+*The canonical choice.* Transfers are ordered by debtor, creditor, largest amount first. Of the solutions with the fewest
+transfers we suggest the one that holds the smallest transfer in which it differs from any other. It can be built transfer
+by transfer: the first debtor left pays the first creditor who can share a block with them in some best partition, as much
+as either has; paying less would be a later transfer, and paying all never costs a block.
+
+*Stability.* Let T be the suggestion for the nets x, t a transfer of T, and x' the nets once t is paid. T without t solves x'
+and no solution of x' is shorter, for with t it would solve x in fewer transfers than T. Were another solution U of x' as
+short as T without t and preferred to it, then U with t would solve x, be as short as T (were the pair of t in U, the two
+would merge and be shorter) and be preferred to T. So the suggestion for x' is exactly T without t, for every t.
+"""
+
+from bisect import insort
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+EXACT_LIMIT = 14
+"""Up to this many non-zero members the suggestions are provably the fewest; above it they are a good heuristic."""
+
+
+class Transfer(NamedTuple):
+    """The debtor pays the creditor this much, in minor units, to settle up; always positive."""
+
+    debtor: str
+    creditor: str
+    amount_minor: int
+
+
+def suggest(nets: Mapping[str, int]) -> tuple[Transfer, ...]:
+    """The transfers that bring everybody to zero, in order of debtor and creditor.
+
+    `nets` maps each uid to what the user is owed less what the user owes, in minor units of one currency; zeros are
+    ignored. The values sum to zero, or AssertionError is raised.
+    """
+    debtors: list[str] = []
+    debts: list[int] = []
+    creditors: list[str] = []
+    credits_: list[int] = []
+    for uid, net_minor in sorted(nets.items()):
+        if net_minor > 0:
+            creditors.append(uid)
+            credits_.append(net_minor)
+        elif net_minor:
+            debtors.append(uid)
+            debts.append(-net_minor)
+    total_minor = sum(debts)
+    assert total_minor == sum(credits_), f"the nets do not sum to zero: {sum(credits_) - total_minor} minor units are left over"
+    if len(debts) + len(credits_) <= EXACT_LIMIT:
+        if len(debts) < 2 or len(credits_) < 2 or _is_one_block(debts, credits_):
+            return _match(debtors, debts, creditors, credits_)
+        return _fewest(debtors, debts, creditors, credits_)
+    return _short(debtors, debts, creditors, credits_)
+
+
+def _match(debtors: list[str], debts: list[int], creditors: list[str], credits_: list[int]) -> tuple[Transfer, ...]:
+    """Debtors pay creditors in order along their cumulative sums: the best that one block can do."""
+    transfers = []
+    creditor = iter(zip(creditors, credits_, strict=True))
+    credit = 0
+    payee = ""
+    for debtor, owed in zip(debtors, debts, strict=True):
+        debt = owed
+        while debt:
+            if not credit:
+                payee, credit = next(creditor)
+            paid = debt if debt < credit else credit
+            transfers.append(Transfer(debtor, payee, paid))
+            debt -= paid
+            credit -= paid
+    return tuple(transfers)
+
+
+def _subset_sums(amounts: list[int]) -> list[int]:
+    """The sum of every subset: that of the subset with bits m is at index m."""
+    sums = [0]
+    for amount in amounts:
+        sums += [total + amount for total in sums]
+    return sums
+
+
+def _is_one_block(debts: list[int], credits_: list[int]) -> bool:
+    """Whether no proper subset sums to zero. Of a subset and its complement one leaves out the first creditor."""
+    debt_sums = _subset_sums(debts)
+    credit_sums = _subset_sums(credits_[1:])
+    debt_sums[0] = -1  # the empty subset
+    return set(debt_sums).isdisjoint(credit_sums)
+
+
+class _Blocks:
+    """The zero-sum subsets of at most EXACT_LIMIT members, as bit masks: debtors hold the low bits, creditors the next."""
+
+    def __init__(self, debts: list[int], credits_: list[int]) -> None:
+        self.debtors_mask = (1 << len(debts)) - 1
+        credits_by_sum: dict[int, list[int]] = {}
+        for subset, total in enumerate(_subset_sums(credits_)):
+            credits_by_sum.setdefault(total, []).append(subset << len(debts))
+        del credits_by_sum[0]
+        blocks = [
+            subset | others
+            for subset, total in enumerate(_subset_sums(debts))
+            if total in credits_by_sum
+            for others in credits_by_sum[total]
+        ]
+        blocks.sort(key=int.bit_count)
+        self.by_low: dict[int, list[int]] = {1 << i: [] for i in range(len(debts))}
+        for block in blocks:
+            self.by_low[block & -block].append(block)
+        self.pairs = [block for block in blocks if block.bit_count() == 2]
+        self._most = {0: 0}
+
+    def most(self, members: int) -> int:
+        """The largest number of blocks into which a zero-sum set of members can be partitioned."""
+        known = self._most.get(members)
+        if known is not None:
+            return known
+        for pair in self.pairs:
+            if members & pair == pair:
+                best = 1 + self.most(members ^ pair)
+                break
+        else:
+            debtors = (members & self.debtors_mask).bit_count()
+            size = members.bit_count()
+            bound = min(debtors, size - debtors, size // 3)
+            best = 1
+            if bound > 1:
+                for block in self.by_low[members & -members]:
+                    if block & members == block and block != members:
+                        found = 1 + self.most(members ^ block)
+                        if found > best:
+                            best = found
+                            if best == bound:
+                                break
+        self._most[members] = best
+        return best
+
+
+class _Search:
+    """Finds partitions into the most blocks, among those that keep the chosen members together."""
+
+    def __init__(self, blocks: _Blocks, everybody: int) -> None:
+        self.blocks = blocks
+        self.by_low = blocks.by_low
+        self.failed: set[int] = set()
+
+    def keep_together(self, members: int) -> None:
+        """Only blocks with all of these members or with none of them are allowed from now on."""
+        self.by_low = {
+            low: [block for block in blocks if (kept := block & members) == members or not kept]
+            for low, blocks in self.by_low.items()
+        }
+
+    def partition(self, members: int, number: int) -> list[int] | None:
+        """A partition of the members into this number of allowed blocks, if there is any."""
+        if members in self.failed or self.blocks.most(members) < number:
+            return None
+        if not members:
+            return []
+        for block in self.by_low[members & -members]:
+            if block & members == block:
+                rest = self.partition(members ^ block, number - 1)
+                if rest is not None:
+                    rest.append(block)
+                    return rest
+        self.failed.add(members)
+        return None
+
+    def partition_joining(self, joined: int, members: int, number: int) -> list[int] | None:
+        """The same, with one block that holds all of the joined members."""
+        for blocks in self.by_low.values():
+            for block in blocks:
+                if block & joined == joined and block & members == block:
+                    rest = self.partition(members ^ block, number - 1)
+                    if rest is not None:
+                        rest.append(block)
+                        return rest
+        return None
+
+
+def _fewest(debtors: list[str], debts: list[int], creditors: list[str], credits_: list[int]) -> tuple[Transfer, ...]:
+    """The canonical solution with the fewest transfers."""
+    blocks = _Blocks(debts, credits_)
+    left = (1 << (len(debts) + len(credits_))) - 1
+    number = blocks.most(left)
+    search = _Search(blocks, left)
+    partition = search.partition(left, number)
+    assert partition is not None
+    debtor_bits = [1 << i for i in range(len(debts))]
+    creditor_bits = [1 << (len(debts) + j) for j in range(len(credits_))]
+    transfers = []
+    credits_ = credits_[:]
+    for i, debt in enumerate(debts):
+        while debt:
+            own = next(block for block in partition if block & (1 << i))
+            for j, credit in enumerate(credits_):
+                if not credit:
+                    continue
+                joined = debtor_bits[i] | creditor_bits[j]
+                if joined & own == joined:
+                    break
+                better = search.partition_joining(joined, left, number)
+                if better is not None:
+                    partition = better
+                    break
+            paid = min(debt, credits_[j])
+            debt -= paid
+            credits_[j] -= paid
+            transfers.append(Transfer(debtors[i], creditors[j], paid))
+            if not debt and not credits_[j]:
+                partition = [block for block in partition if not block & joined]
+                left = 0
+                for block in partition:
+                    left |= block
+                number = len(partition)
+            else:
+                debtor_bits[i] = creditor_bits[j] = joined
+                search.keep_together(joined)
+            search.failed.clear()
+    return tuple(transfers)
+
+
+def _short(debtors: list[str], debts: list[int], creditors: list[str], credits_: list[int]) -> tuple[Transfer, ...]:
+    raise NotImplementedError

@@ -1,0 +1,37 @@
+"""Entry points of the functions: decode, one call. functions.yaml says what is deployed and how it is triggered."""
+
+from datetime import datetime
+
+import flask
+import functions_framework
+from cloudevents.http import CloudEvent
+
+from balance import triggers
+from balance.sources import Kind
+
+
+@functions_framework.cloud_event
+def on_expense_written(event: CloudEvent) -> None:
+    """A document of the expenses collection was created, changed or deleted."""
+    _on_written(Kind.EXPENSE, event)
+
+
+@functions_framework.cloud_event
+def on_settlement_written(event: CloudEvent) -> None:
+    """A document of the settlements collection was created, changed or deleted."""
+    _on_written(Kind.SETTLEMENT, event)
+
+
+def _on_written(kind: Kind, event: CloudEvent) -> None:
+    triggers.handle(kind, event.data or b"", event_id=event["id"], event_time=_event_time(event))
+
+
+def _event_time(event: CloudEvent) -> datetime | None:
+    # The cloudevents library puts now() in the place of a missing time: only the header tells.
+    if "ce-time" not in flask.request.headers:
+        return None
+    try:
+        time = datetime.fromisoformat(event["time"])
+    except ValueError:
+        return None
+    return time if time.tzinfo else None
