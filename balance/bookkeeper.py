@@ -56,8 +56,9 @@ class Bookkeeper:
     def process(self, event: SourceEvent, consequences: Effect) -> list[Result]:
         """Bring an event with its `effect` into every balance that it touches, exactly once.
 
-        Returns a result per group, and one per group (or none) in which a malformed side may have a fault. Raises MissingTime, NewerVersion, TransientError and whatever Firestore refuses; the event must then be redelivered,
-        and the groups that are done by then answer DUPLICATE.
+        Returns a result per group, and one per group (or none) in which a malformed side may have a fault. Raises MissingTime,
+        NewerVersion, TransientError and whatever Firestore refuses; the event must then be redelivered, and the groups that
+        are done by then answer DUPLICATE.
         """
         results = []
         if consequences.malformed_in is not None:
