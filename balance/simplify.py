@@ -22,8 +22,7 @@ short as T without t and preferred to it, then U with t would solve x, be as sho
 would merge and be shorter) and be preferred to T. So the suggestion for x' is exactly T without t, for every t.
 """
 
-from bisect import insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 EXACT_LIMIT = 14
@@ -149,7 +148,7 @@ class _Blocks:
 class _Search:
     """Finds partitions into the most blocks, among those that keep the chosen members together."""
 
-    def __init__(self, blocks: _Blocks, everybody: int) -> None:
+    def __init__(self, blocks: _Blocks) -> None:
         self.blocks = blocks
         self.by_low = blocks.by_low
         self.failed: set[int] = set()
@@ -193,7 +192,7 @@ def _fewest(debtors: list[str], debts: list[int], creditors: list[str], credits_
     blocks = _Blocks(debts, credits_)
     left = (1 << (len(debts) + len(credits_))) - 1
     number = blocks.most(left)
-    search = _Search(blocks, left)
+    search = _Search(blocks)
     partition = search.partition(left, number)
     assert partition is not None
     debtor_bits = [1 << i for i in range(len(debts))]
@@ -231,4 +230,24 @@ def _fewest(debtors: list[str], debts: list[int], creditors: list[str], credits_
 
 
 def _short(debtors: list[str], debts: list[int], creditors: list[str], credits_: list[int]) -> tuple[Transfer, ...]:
-    raise NotImplementedError
+    """A short solution for any number of members: opposite nets cancel, the others are matched in order."""
+    transfers = []
+    waiting: dict[int, list[int]] = {}
+    for j in reversed(range(len(credits_))):
+        waiting.setdefault(credits_[j], []).append(j)
+    debtors_left = []
+    debts_left = []
+    paired = set()
+    for debtor, debt in zip(debtors, debts, strict=True):
+        candidates = waiting.get(debt)
+        if candidates:
+            j = candidates.pop()
+            paired.add(j)
+            transfers.append(Transfer(debtor, creditors[j], debt))
+        else:
+            debtors_left.append(debtor)
+            debts_left.append(debt)
+    creditors_left = [creditor for j, creditor in enumerate(creditors) if j not in paired]
+    credits_left = [credit for j, credit in enumerate(credits_) if j not in paired]
+    transfers += _match(debtors_left, debts_left, creditors_left, credits_left)
+    return tuple(sorted(transfers))
