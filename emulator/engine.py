@@ -202,22 +202,27 @@ class Engine:
 
     def list_documents(
         self,
-        collection: str,
+        parent: str,
+        collection_id: str = "",
         show_missing: bool = False,
         transaction: bytes | None = None,
         read_time_us: int | None = None,
     ) -> QueryResult | Waiting[QueryResult]:
-        """All documents of a collection by name; the value is a list of pairs of name and document.
+        """The documents of one collection of the parent, or of all; the value is pairs of name and document, by name.
 
         With `show_missing`, names that have no document, but documents below them, are there too, with None.
         """
 
         def evaluate(at_us: int | None) -> list[tuple[str, Document | None]]:
-            listed: list[tuple[str, Document | None]] = [
-                (document.name, document) for document in self._store.collection(collection, at_us)
-            ]
-            if show_missing:
-                listed.extend((name, None) for name in self._store.missing_parents(collection, at_us))
+            if collection_id:
+                collections = [f"{parent}/{collection_id}"]
+            else:
+                collections = self._store.collection_names(parent, at_us)
+            listed: list[tuple[str, Document | None]] = []
+            for collection in collections:
+                listed.extend((document.name, document) for document in self._store.collection(collection, at_us))
+                if show_missing:
+                    listed.extend((name, None) for name in self._store.missing_parents(collection, at_us))
             return sorted(listed, key=lambda pair: pair[0])
 
         return self.observe(evaluate, _names_of_pairs, _documents_billed, transaction, read_time_us)
@@ -285,7 +290,7 @@ class Engine:
 
         A transaction ends with this, whether it succeeds or not. ABORTED: it conflicted and may be tried again.
         """
-        names = {self._target(write): True for write in writes}
+        names = {self.target(write): True for write in writes}
         if transaction is None:
             if not any(name in self._locks for name in names):
                 return self._apply(writes)
@@ -304,6 +309,15 @@ class Engine:
         return self._with_locks(
             found, names, partial(self._commit_now, found, writes), partial(self._abort, found)
         )
+
+    def target(self, write: Any) -> str:
+        """The name of the document that a write is about. INVALID_ARGUMENT if it is of another database."""
+        name = _target(write)
+        if not name.startswith(self.root + "/"):
+            raise RpcError(
+                grpc.StatusCode.INVALID_ARGUMENT, f"Document {name!r} does not belong to the database {self.database}."
+            )
+        return name
 
     def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
         """Call this after each commit that changed something, within the commit. It must neither block nor raise."""
@@ -599,14 +613,6 @@ class Engine:
         if commit_time_us >= self._next_forget_us:
             self._forget(commit_time_us)
         return CommitResult(applied, commit_time_us)
-
-    def _target(self, write: Any) -> str:
-        name = _target(write)
-        if not name.startswith(self.root + "/"):
-            raise RpcError(
-                grpc.StatusCode.INVALID_ARGUMENT, f"Document {name!r} does not belong to the database {self.database}."
-            )
-        return name
 
     def _was_issued(self, id_: bytes) -> bool:
         return (
