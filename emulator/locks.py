@@ -106,15 +106,13 @@ class LockTable:
             self._dequeue(request)
             names.extend(request.wants)
         owner.pending.clear()
-        for name in names:
-            self._wake(name)
+        self._wake(names)
 
     def cancel(self, request: Request) -> None:
         """Take a waiting request out of its queues."""
         request.owner.pending.remove(request)
         self._dequeue(request)
-        for name in request.wants:
-            self._wake(name)
+        self._wake(list(request.wants))
 
     def is_deadlocked(self, owner: Owner) -> bool:
         """Whether the owner waits, over any number of others, for itself."""
@@ -187,17 +185,24 @@ class LockTable:
         for name in request.wants:
             self._locks[name].queue.remove(request)
 
-    def _wake(self, name: str) -> None:
-        lock = self._locks.get(name)
-        if lock is None:
-            return
-        for request in list(lock.queue):
-            if self._is_grantable(request):
-                request.owner.pending.remove(request)
-                self._dequeue(request)
-                self._hold(request)
-                self.granted.append(request)
-            elif request.wants[name]:
-                break  # nobody behind it can have this lock
-        if not lock.queue and not lock.shared and lock.exclusive is None:
-            del self._locks[name]
+    def _wake(self, names: list[str]) -> None:
+        """Grant what can be granted now in the queues of these names."""
+        to_wake = deque(names)
+        while to_wake:
+            name = to_wake.popleft()
+            lock = self._locks.get(name)
+            if lock is None:
+                continue
+            for request in list(lock.queue):
+                owner = request.owner
+                if self._is_grantable(request):
+                    owner.pending.remove(request)
+                    self._dequeue(request)
+                    self._hold(request)
+                    self.granted.append(request)
+                    for another in owner.pending:  # it may have waited behind this one, in any of its queues
+                        to_wake.extend(another.wants)
+                elif request.wants[name]:
+                    break  # nobody behind it can have this lock
+            if not lock.queue and not lock.shared and lock.exclusive is None:
+                del self._locks[name]
