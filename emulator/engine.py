@@ -560,7 +560,7 @@ class Engine:
     def _abort(self, transaction: Transaction, reason: str) -> Any:
         self.statistics.aborts += 1
         self._end(transaction, "The transaction was aborted.")
-        raise RpcError(grpc.StatusCode.ABORTED, f"Transaction conflict, try again. {reason}")
+        raise RpcError(grpc.StatusCode.ABORTED, f"Too much contention on these documents. Please try again. {reason}")
 
     def _end(self, transaction: Transaction, reason: str) -> None:
         """Forget the transaction, free its locks, fail what still waits on its behalf."""
