@@ -97,87 +97,146 @@ def _is_one_block(debts: list[int], credits_: list[int]) -> bool:
     return set(debt_sums).isdisjoint(credit_sums)
 
 
-class _Blocks:
-    """The zero-sum subsets of at most EXACT_LIMIT members, as bit masks: debtors hold the low bits, creditors the next."""
+class _Multisets:
+    """Counts blocks. Members with equal nets are interchangeable in a count, so sets of them become multisets of nets.
+
+    A multiset is one integer with a field of five bits per distinct net, debtors' first, and its size in a field above
+    them. The highest bit of each field is spare, so one subtraction compares all fields of two multisets.
+    """
 
     def __init__(self, debts: list[int], credits_: list[int]) -> None:
-        self.debtors_mask = (1 << len(debts)) - 1
-        credits_by_sum: dict[int, list[int]] = {}
-        for subset, total in enumerate(_subset_sums(credits_)):
-            credits_by_sum.setdefault(total, []).append(subset << len(debts))
-        del credits_by_sum[0]
-        blocks = [
-            subset | others
-            for subset, total in enumerate(_subset_sums(debts))
-            if total in credits_by_sum
-            for others in credits_by_sum[total]
+        unit = 1
+        units = []
+        for amounts in (debts, credits_):
+            units.append(unit_of := {})
+            for amount in amounts:
+                if amount not in unit_of:
+                    unit_of[amount] = unit + _SIZE_ONE
+                    unit <<= _FIELD
+        self.debtor_units = [units[0][amount] for amount in debts]
+        self.creditor_units = [units[1][amount] for amount in credits_]
+        self.everybody = sum(self.debtor_units) + sum(self.creditor_units)
+        self.pairs = [one + units[1][amount] for amount, one in units[0].items() if amount in units[1]]
+        multisets = _sub_multisets(debts, units[0])
+        totals = {multiset >> _TOTAL_AT for multiset in multisets}
+        totals.discard(0)
+        by_total: dict[int, list[int]] = {}
+        for other in _sub_multisets(credits_, units[1]):
+            if (total := other >> _TOTAL_AT) in totals:
+                by_total.setdefault(total, []).append(other & _MULTISET)
+        self.blocks = [
+            (multiset & _MULTISET, other)
+            for multiset in multisets
+            if (total := multiset >> _TOTAL_AT) in by_total
+            for other in by_total[total]
         ]
-        blocks.sort(key=int.bit_count)
-        self.by_low: dict[int, list[int]] = {1 << i: [] for i in range(len(debts))}
-        for block in blocks:
-            self.by_low[block & -block].append(block)
-        self.pairs = [block for block in blocks if block.bit_count() == 2]
+        self.by_lowest: dict[int, list[int]] = {}
+        for multiset, other in self.blocks:
+            self.by_lowest.setdefault(_lowest(multiset), []).append(multiset + other)
+        for blocks in self.by_lowest.values():
+            blocks.sort()  # the smallest first: their size is on top
         self._most = {0: 0}
 
     def most(self, members: int) -> int:
-        """The largest number of blocks into which a zero-sum set of members can be partitioned."""
+        """The largest number of blocks into which members whose nets sum to zero can be partitioned."""
         known = self._most.get(members)
         if known is not None:
             return known
+        spare = members | _SPARE
         for pair in self.pairs:
-            if members & pair == pair:
-                best = 1 + self.most(members ^ pair)
+            if spare - pair & _SPARE == _SPARE:
+                best = 1 + self.most(members - pair)
                 break
-        else:
-            debtors = (members & self.debtors_mask).bit_count()
-            size = members.bit_count()
-            bound = min(debtors, size - debtors, size // 3)
+        else:  # every block has three members at least
             best = 1
-            if bound > 1:
-                for block in self.by_low[members & -members]:
-                    if block & members == block and block != members:
-                        found = 1 + self.most(members ^ block)
-                        if found > best:
-                            best = found
-                            if best == bound:
-                                break
+            size = members >> _SIZE_AT
+            for block in self.by_lowest[_lowest(members)]:
+                if (size - (block >> _SIZE_AT)) // 3 < best:
+                    break
+                if spare - block & _SPARE == _SPARE:
+                    best = max(best, 1 + self.most(members - block))
         self._most[members] = best
         return best
+
+    def useful_blocks(self) -> list[list[int]]:
+        """The sets of members that are blocks of a partition into the most blocks, by their first member.
+
+        A set is a bit mask: debtors hold the low bits, creditors the next.
+        """
+        number = self.most(self.everybody)
+        largest = (self.everybody >> _SIZE_AT) - 2 * (number - 1)
+        others_of: dict[int, list[int]] = {}
+        for multiset, other in self.blocks:
+            block = multiset + other
+            if block >> _SIZE_AT <= largest and self.most(self.everybody - block) == number - 1:
+                others_of.setdefault(multiset, []).append(other)
+        creditor_sets: dict[int, list[int]] = {other: [] for others in others_of.values() for other in others}
+        for members, other in enumerate(_subset_sums(self.creditor_units)):
+            if other in creditor_sets:
+                creditor_sets[other].append(members << len(self.debtor_units))
+        useful: list[list[int]] = [[] for _ in self.debtor_units]
+        for members, multiset in enumerate(_subset_sums(self.debtor_units)):
+            if multiset in others_of:
+                first = useful[(members & -members).bit_length() - 1]
+                for other in others_of[multiset]:
+                    first += [members | creditors for creditors in creditor_sets[other]]
+        return useful
+
+
+_FIELD = 5
+_SIZE_AT = _FIELD * EXACT_LIMIT
+_SIZE_ONE = 1 << _SIZE_AT
+_TOTAL_AT = _SIZE_AT + _FIELD
+_MULTISET = (1 << _TOTAL_AT) - 1
+_SPARE = sum(1 << _FIELD * i + _FIELD - 1 for i in range(EXACT_LIMIT))
+
+
+def _lowest(multiset: int) -> int:
+    """The index of the first field in use."""
+    return ((multiset & -multiset).bit_length() - 1) // _FIELD
+
+
+def _sub_multisets(amounts: list[int], unit_of: dict[int, int]) -> list[int]:
+    """Every multiset of these amounts, with its total above the other fields."""
+    found = [0]
+    for amount, unit in unit_of.items():
+        one = (amount << _TOTAL_AT) + unit
+        found += [multiset + many for many in range(one, amounts.count(amount) * one + 1, one) for multiset in found]
+    return found
 
 
 class _Search:
     """Finds partitions into the most blocks, among those that keep the chosen members together."""
 
-    def __init__(self, blocks: _Blocks) -> None:
-        self.blocks = blocks
-        self.by_low = blocks.by_low
-        self.failed: set[int] = set()
+    def __init__(self, useful: list[list[int]]) -> None:
+        self.by_first = useful
+        self.failed: set[tuple[int, int]] = set()
 
     def keep_together(self, members: int) -> None:
         """Only blocks with all of these members or with none of them are allowed from now on."""
-        self.by_low = {
-            low: [block for block in blocks if (kept := block & members) == members or not kept]
-            for low, blocks in self.by_low.items()
-        }
+        self.failed.clear()
+        self.by_first = [
+            [block for block in blocks if (kept := block & members) == members or not kept] for blocks in self.by_first
+        ]
 
     def partition(self, members: int, number: int) -> list[int] | None:
         """A partition of the members into this number of allowed blocks, if there is any."""
-        if members in self.failed or self.blocks.most(members) < number:
+        if not number:
+            return None if members else []
+        if members.bit_count() < 2 * number or (members, number) in self.failed:
             return None
-        if not members:
-            return []
-        for block in self.by_low[members & -members]:
+        for block in self.by_first[(members & -members).bit_length() - 1]:
             if block & members == block:
                 rest = self.partition(members ^ block, number - 1)
                 if rest is not None:
                     rest.append(block)
                     return rest
-        self.failed.add(members)
+        self.failed.add((members, number))
         return None
 
     def partition_joining(self, joined: int, members: int, number: int) -> list[int] | None:
         """The same, with one block that holds all of the joined members."""
-        for blocks in self.by_low.values():
+        for blocks in self.by_first[: (joined & -joined).bit_length()]:
             for block in blocks:
                 if block & joined == joined and block & members == block:
                     rest = self.partition(members ^ block, number - 1)
@@ -189,10 +248,12 @@ class _Search:
 
 def _fewest(debtors: list[str], debts: list[int], creditors: list[str], credits_: list[int]) -> tuple[Transfer, ...]:
     """The canonical solution with the fewest transfers."""
-    blocks = _Blocks(debts, credits_)
+    multisets = _Multisets(debts, credits_)
+    number = multisets.most(multisets.everybody)
+    if number == 1:
+        return _match(debtors, debts, creditors, credits_)
+    search = _Search(multisets.useful_blocks())
     left = (1 << (len(debts) + len(credits_))) - 1
-    number = blocks.most(left)
-    search = _Search(blocks)
     partition = search.partition(left, number)
     assert partition is not None
     debtor_bits = [1 << i for i in range(len(debts))]
@@ -218,14 +279,11 @@ def _fewest(debtors: list[str], debts: list[int], creditors: list[str], credits_
             transfers.append(Transfer(debtors[i], creditors[j], paid))
             if not debt and not credits_[j]:
                 partition = [block for block in partition if not block & joined]
-                left = 0
-                for block in partition:
-                    left |= block
-                number = len(partition)
+                left &= ~joined
+                number -= 1
             else:
                 debtor_bits[i] = creditor_bits[j] = joined
                 search.keep_together(joined)
-            search.failed.clear()
     return tuple(transfers)
 
 
