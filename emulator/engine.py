@@ -41,6 +41,7 @@ import grpc
 from emulator.changes import Change
 from emulator.errors import RpcError
 from emulator.locks import LockTable, Request
+from emulator.names import check_document_name
 from emulator.query import PreparedQuery
 from emulator.statistics import Statistics
 from emulator.store import Document, Store
@@ -311,12 +312,9 @@ class Engine:
         )
 
     def target(self, write: Any) -> str:
-        """The name of the document that a write is about. INVALID_ARGUMENT if it is of another database."""
+        """The name of the document that a write is about. INVALID_ARGUMENT if it cannot be."""
         name = _target(write)
-        if not name.startswith(self.root + "/"):
-            raise RpcError(
-                grpc.StatusCode.INVALID_ARGUMENT, f"Document {name!r} does not belong to the database {self.database}."
-            )
+        check_document_name(name, self.root)
         return name
 
     def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:

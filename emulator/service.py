@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from random import Random
 from typing import Any, TypeVar
 
 import grpc
-from google.cloud.firestore_v1.types import document, firestore, write
+from google.cloud.firestore_v1.types import firestore, write
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
@@ -17,7 +16,8 @@ from google.rpc.status_pb2 import Status
 from emulator.databases import Databases
 from emulator.engine import CommitResult, Engine
 from emulator.errors import RpcError
-from emulator.query import PreparedQuery
+from emulator.names import check_database, check_document_name, check_parent, database_of
+from emulator.query import PreparedQuery, project
 from emulator.transactions import Waiting
 
 T = TypeVar("T")
@@ -48,10 +48,12 @@ class Service:
 
     def engine_of(self, request: Any) -> Engine:
         """The engine that a request is for: told by its database, parent or document."""
-        for field in ("database", "parent", "name"):
+        if hasattr(request, "database"):
+            return self._databases[check_database(request.database)]
+        for field in ("parent", "name"):
             if hasattr(request, field):
-                return self._databases[_database(getattr(request, field), has_path=field != "database")]
-        return self._databases[_database(request.document.name, has_path=True)]
+                return self._databases[database_of(getattr(request, field))]
+        return self._databases[database_of(request.document.name)]
 
     # Reading
 
@@ -59,7 +61,7 @@ class Service:
         engine = self.engine_of(request)
         names = list(dict.fromkeys(request.documents))
         for name in names:
-            _check_document_name(name, engine.root)
+            check_document_name(name, engine.root)
         transaction, read_time_us, begun = _consistency(engine, request)
         result = await _read(engine, begun, lambda: engine.get(names, transaction, read_time_us))
         read_time = _timestamp(result.read_time_us)
@@ -77,7 +79,7 @@ class Service:
 
     async def get_document(self, request: Any) -> Any:
         engine = self.engine_of(request)
-        _check_document_name(request.name, engine.root)
+        check_document_name(request.name, engine.root)
         transaction, read_time_us, _ = _consistency(engine, request)
         result = await _ready(engine.get([request.name], transaction, read_time_us))
         (found,) = result.documents
@@ -88,6 +90,7 @@ class Service:
     async def run_query(self, request: Any) -> list[Any]:
         _refuse_explain(request)
         engine = self.engine_of(request)
+        check_parent(request.parent, engine.root)
         query = PreparedQuery(request.parent, request.structured_query)
         transaction, read_time_us, begun = _consistency(engine, request)
         result = await _read(engine, begun, lambda: engine.query(query, transaction, read_time_us))
@@ -104,6 +107,7 @@ class Service:
     async def run_aggregation_query(self, request: Any) -> list[Any]:
         _refuse_explain(request)
         engine = self.engine_of(request)
+        check_parent(request.parent, engine.root)
         aggregation = request.structured_aggregation_query
         query = PreparedQuery(request.parent, aggregation.structured_query)
         limits = _counts(aggregation)
@@ -119,7 +123,7 @@ class Service:
 
     async def list_documents(self, request: Any) -> Any:
         engine = self.engine_of(request)
-        _check_parent(request.parent, engine.root)
+        check_parent(request.parent, engine.root)
         if request.order_by:
             raise RpcError(grpc.StatusCode.UNIMPLEMENTED, "ListDocuments.order_by is not implemented here.")
         transaction, read_time_us, _ = _consistency(engine, request)
@@ -139,7 +143,7 @@ class Service:
 
     async def list_collection_ids(self, request: Any) -> Any:
         engine = self.engine_of(request)
-        _check_parent(request.parent, engine.root)
+        check_parent(request.parent, engine.root)
         _, read_time_us, _ = _consistency(engine, request)
         page, token = _page(engine.list_collection_ids(request.parent, read_time_us), request, str)
         return _ListCollectionIdsResponse(collection_ids=page, next_page_token=token)
@@ -301,16 +305,9 @@ def _refuse_explain(request: Any) -> None:
         raise RpcError(grpc.StatusCode.UNIMPLEMENTED, "Explaining a query is not implemented here.")
 
 
-@lru_cache(maxsize=1_024)
-def _database(name: str, has_path: bool) -> str:
-    """The database's name, out of itself or out of the name of something in it."""
-    parts = name.split("/")
-    if has_path and len(parts) >= 5 and parts[4] == "documents":
-        parts = parts[:4]
-    if len(parts) != 4 or parts[0] != "projects" or parts[2] != "databases" or not (parts[1] and parts[3]):
-        wanted = "projects/*/databases/*/documents/..." if has_path else "projects/*/databases/*"
-        raise _invalid(f"{name!r} is not of the form {wanted}.")
-    return "/".join(parts)
+def _masked(found: Any, request: Any) -> Any:
+    """The document, or the fields of it that the request's mask leaves."""
+    return project(found, request.mask.field_paths) if request.HasField("mask") else found
 
 
 def _timestamp(us: int) -> Timestamp:
