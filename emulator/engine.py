@@ -351,12 +351,11 @@ class Engine:
 
     def clear(self) -> None:
         """Drop all documents and end all transactions. Time goes on, and no change is published."""
-        for transaction in list(self._transactions.values()):
-            self._end(transaction, "The database was cleared.")
-        for request, (waiting, _, _) in list(self._waiting.items()):
-            del self._waiting[request]
-            waiting.finish(partial(_raise, RpcError(grpc.StatusCode.ABORTED, "The database was cleared.")))
+        waiting = [each for each, _, _ in self._waiting.values()]
+        self._transactions.clear()
         self._reset()
+        for each in waiting:
+            each.finish(partial(_raise, RpcError(grpc.StatusCode.ABORTED, "The database was cleared.")))
 
     def sizes(self) -> dict[str, int]:
         """How much is kept: documents, superseded versions, active transactions, locks."""

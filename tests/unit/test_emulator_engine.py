@@ -1,0 +1,435 @@
+"""The engine by itself, on a clock that the test turns: times, locks, expiry, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.cloud.firestore_v1.types import query as query_types
+from google.cloud.firestore_v1.types import write as write_types
+
+from emulator.changes import Change
+from emulator.engine import CONTENTION_MEMORY_US, SECOND_US, CommitResult, Engine, QueryResult, ReadResult, Settings
+from emulator.errors import RpcError
+from emulator.query import PreparedQuery
+from emulator.transactions import Waiting
+
+DATABASE = "projects/p/databases/(default)"
+ROOT = f"{DATABASE}/documents"
+A, B, C = (f"{ROOT}/numbers/{letter}" for letter in "abc")
+Write = write_types.Write.pb()
+ABORTED = grpc.StatusCode.ABORTED
+INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Clock:
+    """Microseconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_us = 1_700_000_000 * SECOND_US
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def engine(clock: Clock) -> Engine:
+    return Engine(DATABASE, clock)
+
+
+def write(name: str, number: int | None) -> Any:
+    if number is None:
+        return Write(delete=name)
+    made = Write()
+    made.update.name = name
+    made.update.fields["number"].integer_value = number
+    return made
+
+
+def committed(result: CommitResult | Waiting[CommitResult]) -> CommitResult:
+    assert isinstance(result, CommitResult)
+    return result
+
+
+def put(engine: Engine, name: str, number: int | None, transaction: bytes | None = None) -> int:
+    return committed(engine.commit([write(name, number)], transaction)).commit_time_us
+
+
+def numbers(result: ReadResult | Waiting[ReadResult]) -> list[int | None]:
+    assert isinstance(result, ReadResult)
+    return [None if each is None else int(each.fields["number"].integer_value) for each in result.documents]
+
+
+def get(engine: Engine, name: str, transaction: bytes | None = None, read_time_us: int | None = None) -> int | None:
+    return numbers(engine.get([name], transaction, read_time_us))[0]
+
+
+def waiting(result: Any) -> Waiting[Any]:
+    assert isinstance(result, Waiting)
+    assert not result.is_done
+    return result
+
+
+def fails(action: Callable[[], Any], code: grpc.StatusCode) -> str:
+    with pytest.raises(RpcError) as caught:
+        action()
+    assert caught.value.code is code
+    return caught.value.message
+
+
+def all_numbers() -> PreparedQuery:
+    structured = query_types.StructuredQuery.pb()()
+    structured.from_.add(collection_id="numbers")
+    return PreparedQuery(ROOT, structured)
+
+
+# Time
+
+
+def test_commit_times_increase_and_pass_all_reads_though_the_clock_stands_still(engine: Engine) -> None:
+    first = put(engine, A, 1)
+    read = engine.get([A])
+    assert isinstance(read, ReadResult)
+    second = put(engine, A, 2)
+    assert first <= read.read_time_us < second
+    assert get(engine, A, read_time_us=read.read_time_us) == 1
+
+
+def test_a_clock_that_goes_back_does_no_harm(engine: Engine, clock: Clock) -> None:
+    first = put(engine, A, 1)
+    clock.now_us -= 5 * SECOND_US
+    assert put(engine, A, 2) > first
+    assert get(engine, A) == 2
+
+
+def test_what_was_read_at_an_instant_never_changes(engine: Engine, clock: Clock) -> None:
+    seen = []
+    for number in range(20):
+        put(engine, A, number if number % 3 else None)
+        clock.now_us += number % 2
+        read = engine.get([A])
+        seen.append((read.read_time_us, numbers(read)))
+    for read_time_us, found in seen:
+        assert numbers(engine.get([A], read_time_us=read_time_us)) == found
+
+
+def test_all_writes_of_a_commit_have_its_time(engine: Engine) -> None:
+    result = committed(engine.commit([write(A, 1), write(B, 2), write(A, 3)]))
+    times = {each.document.update_time.ToMicroseconds() for each in result.applied}
+    assert times == {result.commit_time_us}
+    assert get(engine, A) == 3
+
+
+def test_a_failed_commit_leaves_nothing_behind(engine: Engine) -> None:
+    bad = write(B, 1)
+    bad.current_document.exists = True
+    fails(lambda: engine.commit([write(A, 1), bad]), grpc.StatusCode.NOT_FOUND)
+    assert numbers(engine.get([A, B])) == [None, None]
+    assert engine.sizes()["pastVersions"] == 0
+
+
+# Changes
+
+
+def test_a_commit_publishes_each_changed_document_once(engine: Engine) -> None:
+    seen: list[Change] = []
+    engine.subscribe(seen.extend)
+    engine.commit([write(A, 1), write(A, 2), write(B, 1)])
+    engine.commit([write(A, 2), write(B, None), write(C, None)])
+    engine.commit([write(C, 1), write(C, None)])
+    assert [(each.name, each.before is None, each.after is None) for each in seen] == [
+        (A, True, False),
+        (B, True, False),
+        (B, False, True),
+    ]
+    assert seen[0].after.fields["number"].integer_value == 2
+
+
+# Waiting
+
+
+def test_writers_from_outside_wait_their_turn_and_go_in_order(engine: Engine) -> None:
+    transaction = engine.begin()
+    get(engine, A, transaction)
+    order: list[int] = []
+    commits = [waiting(engine.commit([write(A, number)])) for number in (1, 2, 3)]
+    for number, each in enumerate(commits, 1):
+        each.on_ready(lambda number=number: order.append(number))
+    with pytest.raises(RuntimeError):
+        commits[0].result()
+    put(engine, B, 9, transaction)
+    assert order == [1, 2, 3]
+    times = [each.result().commit_time_us for each in commits]
+    assert times == sorted(set(times))
+    assert get(engine, A) == 3
+
+
+def test_a_thousand_waiting_commits_do_not_exhaust_the_stack(engine: Engine) -> None:
+    transaction = engine.begin()
+    get(engine, A, transaction)
+    commits = [waiting(engine.commit([write(A, number)])) for number in range(3_000)]
+    engine.rollback(transaction)
+    assert all(each.is_done for each in commits)
+    assert get(engine, A) == 2_999
+
+
+def test_a_commit_over_several_documents_holds_none_while_it_waits(engine: Engine) -> None:
+    transaction = engine.begin()
+    get(engine, B, transaction)
+    both = waiting(engine.commit([write(A, 1), write(B, 1)]))
+    assert get(engine, A) is None
+    put(engine, C, 1)
+    engine.rollback(transaction)
+    assert both.is_done
+    assert numbers(engine.get([A, B])) == [1, 1]
+
+
+def test_a_cancelled_wait_gives_way(engine: Engine) -> None:
+    transaction = engine.begin()
+    get(engine, A, transaction)
+    first = waiting(engine.commit([write(A, 1)]))
+    second = waiting(engine.commit([write(A, 2)]))
+    first.cancel()
+    engine.rollback(transaction)
+    assert second.is_done
+    assert not first.is_done
+    assert get(engine, A) == 2
+    first.cancel()
+    second.cancel()
+
+
+def test_nobody_waits_for_a_lock_longer_than_allowed(engine: Engine, clock: Clock) -> None:
+    """https://firebase.google.com/docs/firestore/quotas: a lock is waited for 20 seconds at most."""
+    holder, reader = engine.begin(), engine.begin(retry_of=b"x")
+    get(engine, A, holder)
+    write_outside = waiting(engine.commit([write(A, 1)]))
+    read = waiting(engine.get([A], reader))
+    assert engine.next_deadline_us() == clock.now_us + 20 * SECOND_US
+    clock.now_us += 20 * SECOND_US - 1
+    engine.tick()
+    assert not write_outside.is_done
+    clock.now_us += 1
+    engine.tick()
+    assert "too long" in fails(write_outside.result, ABORTED)
+    assert numbers(read.result()) == [None], "a read does not fail"
+    fails(lambda: engine.commit([], reader), ABORTED)
+    put(engine, A, 2, holder)
+
+
+# Deadlocks, contention
+
+
+def test_who_closes_a_circle_reads_on_from_one_instant_and_fails_at_commit(engine: Engine) -> None:
+    for name in (A, B, C):
+        put(engine, name, 0)
+    first, second = engine.begin(retry_of=b"x"), engine.begin(retry_of=b"x")
+    get(engine, A, first)
+    get(engine, B, second)
+    blocked = waiting(engine.get([B], first))
+    assert get(engine, A, second) == 0, "a deadlock does not fail the read"
+    assert numbers(blocked.result()) == [0], "and the other one goes on"
+    engine.commit([write(A, 1), write(B, 1)], first)
+    put(engine, C, 1)
+    assert numbers(engine.get([A, B, C], second)) == [0, 0, 0]
+    fails(lambda: engine.commit([], second), ABORTED)
+    assert engine.sizes()["locks"] == 0
+
+
+def test_after_a_collision_readers_stand_in_line_for_a_while(engine: Engine, clock: Clock) -> None:
+    first, second = engine.begin(), engine.begin()
+    for transaction in (first, second):
+        get(engine, A, transaction)
+    blocked = waiting(engine.commit([write(A, 1)], first))
+    fails(lambda: engine.commit([write(A, 2)], second), ABORTED)
+    assert blocked.is_done
+    third, fourth = engine.begin(), engine.begin()
+    get(engine, A, third)
+    read = waiting(engine.get([A], fourth))
+    put(engine, A, 3, third)
+    assert numbers(read.result()) == [3]
+    put(engine, A, 4, fourth)
+    clock.now_us += CONTENTION_MEMORY_US
+    for transaction in (engine.begin(), engine.begin()):
+        assert get(engine, A, transaction) == 4
+
+
+def test_a_retry_locks_exclusively_from_its_first_read(engine: Engine) -> None:
+    retry, other = engine.begin(retry_of=b"the first attempt"), engine.begin()
+    get(engine, A, retry)
+    waiting(engine.get([A], other))
+
+
+def test_five_hundred_transactions_on_one_document_need_two_attempts_at_most(engine: Engine) -> None:
+    attempts = dict.fromkeys(range(500), 0)
+    ready: list[tuple[int, bytes, str]] = []
+    for number in attempts:
+        ready.append((number, b"", "begin"))
+    while ready:
+        number, id_, step = ready.pop(0)
+        if step == "begin":
+            attempts[number] += 1
+            id_ = engine.begin(retry_of=id_)
+            result: Any = engine.get([A], id_)
+            following = "commit"
+        else:
+            try:
+                result = engine.commit([write(A, number)], id_)
+            except RpcError as error:
+                assert error.code is ABORTED
+                ready.append((number, id_, "begin"))
+                continue
+            following = "done"
+        if isinstance(result, Waiting):
+            result.on_ready(lambda todo=(number, id_, following): ready.append(todo))
+        elif following != "done":
+            ready.append((number, id_, following))
+        ready[:] = [todo for todo in ready if todo[2] != "done"]
+    assert max(attempts.values()) <= 2
+
+
+# Queries in transactions
+
+
+def test_a_query_locks_what_it_returns_and_waits_for_it(engine: Engine) -> None:
+    put(engine, A, 1)
+    writer, reader = engine.begin(retry_of=b"x"), engine.begin()
+    get(engine, A, writer)
+    found = waiting(engine.query(all_numbers(), reader))
+    engine.commit([write(A, 2), write(B, 1)], writer)
+    result = found.result()
+    assert isinstance(result, QueryResult)
+    assert [each.name for each in result.value] == [A, B], "as it is when the locks are had"
+    waiting(engine.commit([write(B, 2)]))
+
+
+def test_reads_after_a_phantom_are_of_the_instant_before_it(engine: Engine) -> None:
+    transaction = engine.begin()
+    result = engine.query(all_numbers(), transaction)
+    assert isinstance(result, QueryResult)
+    assert result.value == []
+    put(engine, A, 1)
+    assert get(engine, A, transaction) is None
+    again = engine.query(all_numbers(), transaction)
+    assert isinstance(again, QueryResult)
+    assert again.value == []
+    fails(lambda: engine.commit([], transaction), ABORTED)
+
+
+# Read-only transactions
+
+
+def test_a_read_only_transaction_keeps_its_instant_and_the_versions_it_needs(clock: Clock) -> None:
+    engine = Engine(DATABASE, clock, settings=Settings(retention_us=0))
+    put(engine, A, 1)
+    reader = engine.begin(read_write=False)
+    for number in range(2, 50):
+        clock.now_us += SECOND_US
+        put(engine, A, number)
+        assert get(engine, A, reader) == 1
+        engine.tick()
+    fails(lambda: engine.commit([write(A, 0)], reader), INVALID_ARGUMENT)
+    engine.tick()
+    clock.now_us += SECOND_US
+    engine.tick()
+    assert engine.sizes()["pastVersions"] == 0
+
+
+def test_a_read_only_transaction_may_begin_in_the_past(engine: Engine, clock: Clock) -> None:
+    first = put(engine, A, 1)
+    put(engine, A, 2)
+    assert get(engine, A, engine.begin(read_write=False, read_time_us=first)) == 1
+    fails(lambda: engine.begin(read_write=True, read_time_us=first), INVALID_ARGUMENT)
+
+
+# Expiry
+
+
+def test_transactions_expire(engine: Engine, clock: Clock) -> None:
+    """https://firebase.google.com/docs/firestore/quotas: 270 seconds, and 60 seconds of idleness."""
+    idle, busy = engine.begin(), engine.begin()
+    get(engine, A, idle)
+    waiting_write = waiting(engine.commit([write(A, 1)]))
+    for _ in range(4):
+        clock.now_us += 15 * SECOND_US
+        get(engine, B, busy)
+    waiting_write.cancel()
+    assert "expired" in fails(lambda: engine.get([A], idle), INVALID_ARGUMENT)
+    put(engine, A, 1)
+    while clock.now_us < 1_700_000_270 * SECOND_US - 30 * SECOND_US:
+        clock.now_us += 30 * SECOND_US
+        get(engine, B, busy)
+    clock.now_us += 30 * SECOND_US
+    engine.tick()
+    assert not engine.is_active(busy)
+    assert "expired" in fails(lambda: engine.commit([], busy), INVALID_ARGUMENT)
+    assert engine.sizes()["locks"] == 0
+    assert engine.next_deadline_us() is None
+
+
+def test_what_waits_for_an_expired_transaction_goes_on(clock: Clock) -> None:
+    engine = Engine(DATABASE, clock, settings=Settings(transaction_idle_us=10 * SECOND_US))
+    transaction = engine.begin()
+    get(engine, A, transaction)
+    commit = waiting(engine.commit([write(A, 1)]))
+    clock.now_us += 10 * SECOND_US
+    engine.tick()
+    assert commit.result().commit_time_us
+    engine.rollback(transaction)
+    fails(lambda: engine.rollback(b"never issued"), INVALID_ARGUMENT)
+
+
+def test_an_operation_of_a_transaction_that_ends_meanwhile_fails(engine: Engine) -> None:
+    holder, other = engine.begin(retry_of=b"x"), engine.begin()
+    get(engine, A, holder)
+    read = waiting(engine.get([A], other))
+    engine.rollback(other)
+    fails(read.result, INVALID_ARGUMENT)
+    engine.commit([], holder)
+    assert engine.sizes()["locks"] == 0
+
+
+# Memory
+
+
+def test_old_versions_are_dropped_after_the_hour(engine: Engine, clock: Clock) -> None:
+    first = put(engine, A, 0)
+    for number in range(1, 4 * 3_600):
+        clock.now_us += SECOND_US
+        put(engine, A, number)
+        if number > 3_700:
+            assert engine.sizes()["pastVersions"] <= 3_605
+    fails(lambda: engine.get([A], read_time_us=first), grpc.StatusCode.FAILED_PRECONDITION)
+    hour_ago = clock.now_us - 3_600 * SECOND_US
+    assert get(engine, A, read_time_us=hour_ago) == 4 * 3_600 - 1 - 3_600
+
+
+def test_nothing_is_left_of_documents_that_came_and_went(engine: Engine, clock: Clock) -> None:
+    for number in range(1_000):
+        name = f"{ROOT}/many/{number}"
+        transaction = engine.begin()
+        get(engine, name, transaction)
+        put(engine, name, number, transaction)
+        put(engine, name, None)
+    clock.now_us += 3_700 * SECOND_US
+    engine.tick()
+    assert set(engine.sizes().values()) == {0}
+    assert engine.list_collection_ids(ROOT) == []
+
+
+def test_clearing_ends_transactions_and_waits_but_not_time(engine: Engine) -> None:
+    last = put(engine, A, 1)
+    transaction = engine.begin()
+    get(engine, A, transaction)
+    commit = waiting(engine.commit([write(A, 2)]))
+    engine.clear()
+    fails(commit.result, ABORTED)
+    fails(lambda: engine.get([A], transaction), INVALID_ARGUMENT)
+    assert get(engine, A) is None
+    assert put(engine, A, 3) > last
