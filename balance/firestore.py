@@ -56,6 +56,8 @@ class Query:
     limit: int | None = None
     select: tuple[str, ...] | None = None
     """Only these fields; () for none, None for all."""
+    newest_by: str | None = None
+    """In descending order of this field instead; for operators, and alone or with `limit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,16 @@ class Firestore(Protocol):
 
     def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
         """All matches, now or at an instant of the past hour, one by one."""
+
+
+class Directory(Firestore, Protocol):
+    """A database with what only operators ask of it: no trigger needs these, so the simulator need not have them."""
+
+    def count(self, collection: str) -> int:
+        """How many documents a collection has."""
+
+    def missing(self, collection: str) -> Iterator[str]:
+        """Ids, in this collection, of documents that do not exist but have documents below them."""
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from balance.firestore import (
     SERVER_TIME,
     Create,
     Delete,
-    Firestore,
+    Directory,
     Query,
     Snapshot,
     Transaction,
@@ -36,14 +36,18 @@ from balance.values import decode_fields, encode_fields_into, encode_into, encod
 
 _TIMEOUT_S = 30.0
 _QUERY_TIMEOUT_S = 300.0
+_PAGE = 300
 _MAX_MESSAGE = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 _GetPb = types.BatchGetDocumentsRequest.pb()
 _CommitPb = types.CommitRequest.pb()
 _RunQueryPb = types.RunQueryRequest.pb()
+_CountPb = types.RunAggregationQueryRequest.pb()
+_ListPb = types.ListDocumentsRequest.pb()
 _RollbackPb = types.RollbackRequest.pb()
 _Operator = types.StructuredQuery.FieldFilter.Operator
 _OPERATORS = {"==": _Operator.EQUAL.value, ">=": _Operator.GREATER_THAN_OR_EQUAL.value}
+_DESCENDING = types.StructuredQuery.Direction.DESCENDING.value
 _REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME.value
 
 _TRANSIENT = (
@@ -59,7 +63,7 @@ _TRANSIENT = (
 """After these a transaction may succeed when run again as a whole; whether a commit took effect is not known."""
 
 
-def connect(project: str, database: str) -> Firestore:
+def connect(project: str, database: str) -> Directory:
     """The database, through one channel that all threads may share; an emulator's when FIRESTORE_EMULATOR_HOST names one."""
     emulator = os.environ.get("FIRESTORE_EMULATOR_HOST")
     if emulator:
@@ -113,6 +117,32 @@ class SdkFirestore:
         with translated(past=read_time is not None):
             yield from self.run_query(request)
 
+    def count(self, collection: str) -> int:
+        """See Directory.count."""
+        query = self.query_request(Query(collection=collection))
+        request = _CountPb(parent=query.parent)
+        request.structured_aggregation_query.structured_query.CopyFrom(query.structured_query)
+        request.structured_aggregation_query.aggregations.add(alias="count").count.SetInParent()
+        with translated():
+            answers = self.client.run_aggregation_query(
+                types.RunAggregationQueryRequest.wrap(request), retry=None, timeout=_QUERY_TIMEOUT_S, metadata=self.metadata
+            )
+            results = [types.RunAggregationQueryResponse.pb(answer).result for answer in answers]
+        return int(results[0].aggregate_fields["count"].integer_value)
+
+    def missing(self, collection: str) -> Iterator[str]:
+        """See Directory.missing. Pages through the whole collection, for that is how Firestore tells."""
+        parent, _, name = collection.rpartition("/")
+        request = _ListPb(parent=(self.root + parent).rstrip("/"), collection_id=name, page_size=_PAGE, show_missing=True)
+        request.mask.SetInParent()
+        with translated():
+            for listed in self.client.list_documents(
+                types.ListDocumentsRequest.wrap(request), retry=None, timeout=_TIMEOUT_S, metadata=self.metadata
+            ):
+                document = types.Document.pb(listed)
+                if not document.HasField("update_time"):
+                    yield document.name.rpartition("/")[2]
+
     def batch_get(self, request: Any, paths: Sequence[str]) -> tuple[list[Snapshot], bytes]:
         """The snapshots in the order of the paths, and the id of the transaction that the request began, if any."""
         found: dict[str, Snapshot] = {}
@@ -145,6 +175,8 @@ class SdkFirestore:
         if query.after_id is not None:
             structured.order_by.add().field.field_path = "__name__"
             structured.start_at.values.add().reference_value = f"{self.root}{query.collection}/{query.after_id}"
+        if query.newest_by is not None:
+            structured.order_by.add(direction=_DESCENDING).field.field_path = _api_path((query.newest_by,))
         if query.limit is not None:
             structured.limit.value = query.limit
         if query.select is not None:
