@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from emulator.index import StringIndex
 
 Document = Any  # google.cloud.firestore_v1.types.Document.pb(): mypy does not see into it
 
@@ -27,6 +29,7 @@ class Store:
         # something is left, now or in the history. Dicts, because their order is the same in every run.
         self._children: dict[str, dict[str, None]] = {}
         self._groups: dict[str, dict[str, None]] = {}
+        self._indexes: dict[str, dict[str, StringIndex]] = {}
 
     def __len__(self) -> int:
         return len(self._current)
@@ -51,6 +54,9 @@ class Store:
             self._current[name] = document
             if before is None:
                 self._link(name)
+            if self._indexes:
+                for index in self._indexes_of(name):
+                    index.add(name, document)
         elif before is not None:
             del self._current[name]
         else:
@@ -66,7 +72,13 @@ class Store:
             history = self._history.get(name)
             if history is None or history[0][0] > horizon_us:
                 continue  # already dropped with an older version of the same document
-            del history[: bisect_right(history, horizon_us, key=_superseded_us)]
+            end = bisect_right(history, horizon_us, key=_superseded_us)
+            dropped = [document for _, document in history[:end]]
+            del history[:end]
+            if self._indexes:
+                kept = [self._current.get(name), *(document for _, document in history)]
+                for index in self._indexes_of(name):
+                    index.discard(name, dropped, kept)
             if not history:
                 del self._history[name]
                 if name not in self._current:
@@ -76,9 +88,21 @@ class Store:
         """When the oldest of the past versions was superseded."""
         return self._superseded[0][0] if self._superseded else None
 
-    def collection(self, path: str, at_us: int | None = None) -> Iterator[Document]:
-        """The documents directly in a collection."""
-        return self._existing(self._children.get(path, ()), at_us)
+    def collection(
+        self, path: str, at_us: int | None = None, equalities: Sequence[tuple[str, str]] = ()
+    ) -> Iterator[Document]:
+        """The documents directly in a collection; with fields and their strings, all that have those, and some more."""
+        names: Iterable[str] = self._children.get(path, ())
+        if equalities and names:
+            index, string = min(
+                ((self._index(path, field), string) for field, string in equalities),
+                key=lambda choice: choice[0].count(choice[1]),
+            )
+            names = index.names(string)
+        for name in names:
+            document = self.get(name, at_us)
+            if document is not None:
+                yield document
 
     def collection_group(self, parent: str, collection_id: str, at_us: int | None = None) -> Iterator[Document]:
         """The documents of all collections with this id, at any depth below the parent."""
@@ -109,11 +133,19 @@ class Store:
             if self.get(name, at_us) is None and self.collection_names(name, at_us)
         ]
 
-    def _existing(self, names: Iterable[str], at_us: int | None) -> Iterator[Document]:
-        for name in names:
-            document = self.get(name, at_us)
-            if document is not None:
-                yield document
+    def _index(self, collection: str, field: str) -> StringIndex:
+        indexes = self._indexes.setdefault(collection, {})
+        index = indexes.get(field)
+        if index is None:
+            index = indexes[field] = StringIndex(field)
+            for name in self._children.get(collection, ()):
+                index.add(name, self._current.get(name))
+                for _, document in self._history.get(name, ()):
+                    index.add(name, document)
+        return index
+
+    def _indexes_of(self, name: str) -> Iterable[StringIndex]:
+        return self._indexes.get(name.rpartition("/")[0], {}).values()
 
     def _has_document(self, collection: str, at_us: int | None) -> bool:
         for name in self._children.get(collection, ()):
@@ -148,6 +180,7 @@ class Store:
             if siblings:
                 return
             del self._children[parent]
+            self._indexes.pop(parent, None)
             if _is_collection(parent, self.root):
                 collection_id = parent.rpartition("/")[2]
                 del self._groups[collection_id][parent]

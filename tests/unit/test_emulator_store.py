@@ -92,3 +92,54 @@ def test_any_history_reads_as_a_model_that_forgets_nothing() -> None:
         assert (len(store), store.past_versions) == (0, 0)
         assert not store._children, "no path is left of documents that nobody can see"
         assert not store._groups
+
+
+def test_an_index_names_all_that_have_the_string_at_any_instant_that_is_kept() -> None:
+    for seed in range(30):
+        random = Random(seed)
+        store = Store(ROOT)
+        history: list[dict[str, Any]] = [{}]
+        horizon = 0
+        for now in range(1, 120):
+            state = dict(history[-1])
+            name = below(f"a/{random.randrange(5)}")
+            written = None
+            if random.random() < 0.7:
+                written = made(name, now)
+                if random.random() < 0.8:
+                    written.fields["group"].string_value = random.choice("xy")
+            store.put(name, written, now)
+            state[name] = written
+            history.append(state)
+            if random.random() < 0.2:
+                horizon = random.randint(horizon, now)
+                store.forget(horizon)
+            if now < seed * 3:
+                continue  # the index is made late, of what is there then
+            at = random.randint(horizon, now)
+            for string in "xy":
+                found = {each.name for each in store.collection(below("a"), at, [("group", string)])}
+                wanted = {
+                    name
+                    for name, each in history[at].items()
+                    if each is not None and "group" in each.fields and each.fields["group"].string_value == string
+                }
+                assert wanted <= found
+        for name in list(history[-1]):
+            store.put(name, None, 200)
+        index = store._index(below("a"), "group")
+        store.forget(200)
+        assert not index._names
+        assert not store._indexes
+
+
+def test_an_index_is_chosen_that_leaves_the_fewest() -> None:
+    store = Store(ROOT)
+    for number in range(10):
+        each = made(below(f"a/{number}"))
+        each.fields["group"].string_value = "x"
+        each.fields["one"].string_value = str(number)
+        store.put(each.name, each, number + 1)
+    found = list(store.collection(below("a"), None, [("group", "x"), ("one", "3")]))
+    assert [each.name for each in found] == [below("a/3")]
+    assert list(store.collection(below("none"), None, [("group", "x")])) == []
