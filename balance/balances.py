@@ -95,19 +95,28 @@ def applied(balance: Balance, delta: Mapping[str, Mapping[Pair, int]]) -> Balanc
     return _fitted(Balance(Detail.NETS, {}, nets), Detail.NETS)
 
 
+def coarsened(balance: Balance, detail: Detail) -> Balance:
+    """A balance of all pairs or nets at this level of detail, which must be no finer."""
+    if detail is Detail.NONE:
+        return Balance(Detail.NONE, {}, {})
+    if balance.detail is detail:
+        return balance
+    nonzero = {currency: {uid: total for uid, total in nets.items() if total} for currency, nets in balance.nets.items()}
+    return Balance(Detail.NETS, {}, {currency: nets for currency, nets in nonzero.items() if nets})
+
+
 def _fitted(balance: Balance, was: Detail) -> Balance:
     totals = (total for nets in balance.nets.values() for total in nets.values())
     amounts = (amount for pairs in balance.ledger.values() for amount in pairs.values())
     if any(abs(total) > MAX_TOTAL_MINOR for total in totals) or any(abs(amount) > MAX_TOTAL_MINOR for amount in amounts):
-        return Balance(Detail.NONE, {}, {})
+        return coarsened(balance, Detail.NONE)
     if balance.detail is Detail.PAIRS:
         if size_bytes(balance) <= (LOWER_ABOVE_BYTES if was is Detail.PAIRS else RESTORE_BELOW_BYTES):
             return balance
-        nonzero = {currency: {uid: total for uid, total in nets.items() if total} for currency, nets in balance.nets.items()}
-        balance = Balance(Detail.NETS, {}, {currency: nets for currency, nets in nonzero.items() if nets})
+        balance = coarsened(balance, Detail.NETS)
     if size_bytes(balance) <= (RESTORE_BELOW_BYTES if was is Detail.NONE else LOWER_ABOVE_BYTES):
         return balance
-    return Balance(Detail.NONE, {}, {})
+    return coarsened(balance, Detail.NONE)
 
 
 # By Firestore's rules a name or string takes its UTF-8 bytes and one more, a number or time 8 bytes, a map or document 32

@@ -9,7 +9,7 @@ side reads the document in a transaction and sets or removes its fault by what s
 from collections.abc import Iterable
 from typing import Any
 
-from balance.firestore import Delete, Firestore, Set, Snapshot, Write, transaction
+from balance.firestore import Delete, Fields, Firestore, Set, Snapshot, Write, transaction
 from balance.settings import Settings
 from balance.sources import Kind, Malformed, parse
 
@@ -17,6 +17,13 @@ from balance.sources import Kind, Malformed, parse
 def document(source: Snapshot, malformed: Malformed) -> dict[str, Any]:
     """All fields of the fault of a source document as read."""
     return {"source": source.path, "field": malformed.field, "reason": malformed.reason, "since": source.update_time}
+
+
+def source_of(fault: Fields | None) -> str | None:
+    """The path of the document that a stored fault is of, or None when it names none: we did not write it like this."""
+    source = (fault or {}).get("source")
+    segments = source.split("/") if isinstance(source, str) else []
+    return "/".join(segments) if len(segments) >= 2 and len(segments) % 2 == 0 and all(segments) else None
 
 
 def settle(firestore: Firestore, settings: Settings, kind: Kind, source: str, groups: Iterable[str | None]) -> Malformed | None:

@@ -84,7 +84,7 @@ def _settle_faults(firestore: Firestore, settings: Settings, group_id: str, hist
         or fault.fields != faults.document(source, malformed)
     }
     # What is left in `stored` belongs to documents that are well-formed, gone or another group's by now.
-    suspects |= {fault.fields["source"] for fault in stored.values() if fault.fields and "source" in fault.fields}
+    suspects |= {source for fault in stored.values() if (source := faults.source_of(fault.fields)) is not None}
     for path in sorted(suspects):
         faults.settle(firestore, settings, layout.kind(path), path, [group_id])
 
