@@ -34,7 +34,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 
@@ -130,9 +130,7 @@ class Engine:
 
     # Transactions
 
-    def begin(
-        self, read_write: bool = True, retry_of: bytes | None = None, read_time_us: int | None = None
-    ) -> bytes:
+    def begin(self, read_write: bool = True, retry_of: bytes | None = None, read_time_us: int | None = None) -> bytes:
         """Begin a transaction and return its id.
 
         A read-only one sees the instant `read_time_us`, or now. `retry_of` is the id of the aborted transaction that
@@ -215,9 +213,8 @@ class Engine:
         """
 
         def evaluate(at_us: int | None) -> list[tuple[str, Document | None]]:
-            if collection_id:
-                collections = [f"{parent}/{collection_id}"]
-            else:
+            collections = [f"{parent}/{collection_id}"]
+            if not collection_id:
                 collections = self._store.collection_names(parent, at_us)
             listed: list[tuple[str, Document | None]] = []
             for collection in collections:
@@ -284,9 +281,7 @@ class Engine:
 
     # Writing
 
-    def commit(
-        self, writes: Sequence[Any], transaction: bytes | None = None
-    ) -> CommitResult | Waiting[CommitResult]:
+    def commit(self, writes: Sequence[Any], transaction: bytes | None = None) -> CommitResult | Waiting[CommitResult]:
         """Apply `google.firestore.v1.Write` messages in order, all or none, at one instant.
 
         A transaction ends with this, whether it succeeds or not. ABORTED: it conflicted and may be tried again.
@@ -300,16 +295,12 @@ class Engine:
             found = self._use(transaction)
             if writes and not found.read_write:
                 self._end(found, "The transaction has ended.")
-                raise RpcError(
-                    grpc.StatusCode.INVALID_ARGUMENT, "Cannot modify documents in a read-only transaction."
-                )
+                raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "Cannot modify documents in a read-only transaction.")
             if found.doomed is not None:
-                return self._abort(found, found.doomed)
+                self._abort(found, found.doomed)
             if self.settings.optimistic or not names:
                 return self._commit_now(found, writes)
-        return self._with_locks(
-            found, names, partial(self._commit_now, found, writes), partial(self._abort, found)
-        )
+        return self._with_locks(found, names, partial(self._commit_now, found, writes), partial(self._abort, found))
 
     def target(self, write: Any) -> str:
         """The name of the document that a write is about. INVALID_ARGUMENT if it cannot be."""
@@ -338,9 +329,7 @@ class Engine:
         for transaction in list(self._transactions.values()):
             if now_us >= self._expires_us(transaction):
                 self._end(transaction, "The transaction has expired.")
-        self._contended_until_us = {
-            name: until_us for name, until_us in self._contended_until_us.items() if until_us > now_us
-        }
+        self._contended_until_us = {name: until_us for name, until_us in self._contended_until_us.items() if until_us > now_us}
         self._forget(now_us)
 
     def next_deadline_us(self) -> int | None:
@@ -525,9 +514,7 @@ class Engine:
         """Let the transaction read on, from the last instant at which all it read was true; it cannot commit."""
         if transaction.doomed is None:
             transaction.doomed = reason
-            transaction.snapshot_us = (
-                transaction.verified_us if transaction.observations else self._issue_read_time()
-            )
+            transaction.snapshot_us = transaction.verified_us if transaction.observations else self._issue_read_time()
             self._locks.release(transaction)
             self._settle()
 
@@ -540,7 +527,7 @@ class Engine:
     def _commit_now(self, transaction: Transaction, writes: Sequence[Any]) -> CommitResult:
         """Commit a transaction that has all its locks."""
         if not self._is_true_now(transaction):
-            return self._abort(transaction, "Documents that this transaction has read were changed.")
+            self._abort(transaction, "Documents that this transaction has read were changed.")
         try:
             return self._apply(writes)
         finally:
@@ -554,7 +541,7 @@ class Engine:
             evaluate(None) == value for evaluate, value in transaction.observations
         )
 
-    def _abort(self, transaction: Transaction, reason: str) -> Any:
+    def _abort(self, transaction: Transaction, reason: str) -> NoReturn:
         self.statistics.aborts += 1
         self._end(transaction, "The transaction was aborted.")
         raise RpcError(grpc.StatusCode.ABORTED, f"Too much contention on these documents. Please try again. {reason}")
@@ -590,9 +577,7 @@ class Engine:
                 touched[name] = (before, outcome.document if outcome.changed else current)
         self._last_us = commit_time_us
         changes = [
-            Change(name, before, after, commit_time_us)
-            for name, (before, after) in touched.items()
-            if before is not after
+            Change(name, before, after, commit_time_us) for name, (before, after) in touched.items() if before is not after
         ]
         statistics = self.statistics
         statistics.commits += 1
@@ -612,11 +597,7 @@ class Engine:
         return CommitResult(applied, commit_time_us)
 
     def _was_issued(self, id_: bytes) -> bool:
-        return (
-            len(id_) == 16
-            and id_.startswith(self._id_prefix)
-            and int.from_bytes(id_[8:], "big") <= self._ids_issued
-        )
+        return len(id_) == 16 and id_.startswith(self._id_prefix) and int.from_bytes(id_[8:], "big") <= self._ids_issued
 
 
 def _target(write: Any) -> str:
@@ -648,10 +629,8 @@ def _entries_billed(count: int) -> int:
 
 
 def _invalid_transaction() -> RpcError:
-    return RpcError(
-        grpc.StatusCode.INVALID_ARGUMENT, "The referenced transaction has expired or is no longer valid."
-    )
+    return RpcError(grpc.StatusCode.INVALID_ARGUMENT, "The referenced transaction has expired or is no longer valid.")
 
 
-def _raise(error: RpcError) -> Any:
+def _raise(error: RpcError) -> NoReturn:
     raise error

@@ -97,7 +97,7 @@ class LockTable:
     def release(self, owner: Owner) -> None:
         """Give up all locks and requests of the owner, and grant what others now can have."""
         names = list(owner.held)
-        for name, lock in owner.held.items():
+        for lock in owner.held.values():
             if lock.exclusive is owner:
                 lock.exclusive = None
             lock.shared.pop(owner, None)

@@ -43,14 +43,10 @@ _OPTIONS = [
 class Server:
     """Serves all databases on one port. Needs to be started and stopped in the same running loop."""
 
-    def __init__(
-        self, databases: Databases, faults: Faults | None = None, random: Random | None = None
-    ) -> None:
+    def __init__(self, databases: Databases, faults: Faults | None = None, random: Random | None = None) -> None:
         """`random` makes the ids of documents that are created without one."""
         self._databases = databases
-        self._calls = _Calls(
-            Service(databases, random or Random()), databases.statistics, faults or Faults(Random(0))
-        )
+        self._calls = _Calls(Service(databases, random or Random()), databases.statistics, faults or Faults(Random(0)))
         self._server: grpc.aio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
 
@@ -137,9 +133,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         return behaviour
 
-    async def _call(
-        self, name: str, method: Callable[..., Awaitable[Any]], parse: Callable[[bytes], Any], data: bytes
-    ) -> Any:
+    async def _call(self, name: str, method: Callable[..., Awaitable[Any]], parse: Callable[[bytes], Any], data: bytes) -> Any:
         self._statistics.rpcs[name] += 1
         if len(data) > MAX_REQUEST_BYTES:
             raise RpcError(
@@ -163,7 +157,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             await asyncio.sleep(injection.latency_ms / 1_000)
         if injection.error is None:
             return
-        if injection.error.code is grpc.StatusCode.ABORTED and getattr(request, "transaction", b""):
+        if injection.error.code is grpc.StatusCode.ABORTED and getattr(request, "transaction", None):
             with contextlib.suppress(RpcError):  # ABORTED says that the transaction is no more
                 self._service.engine_of(request).rollback(request.transaction)
         raise injection.error

@@ -128,9 +128,7 @@ class Service:
             raise RpcError(grpc.StatusCode.UNIMPLEMENTED, "ListDocuments.order_by is not implemented here.")
         transaction, read_time_us, _ = _consistency(engine, request)
         result = await _ready(
-            engine.list_documents(
-                request.parent, request.collection_id, request.show_missing, transaction, read_time_us
-            )
+            engine.list_documents(request.parent, request.collection_id, request.show_missing, transaction, read_time_us)
         )
         page, token = _page(result.value, request, lambda pair: pair[0])
         answer = _ListDocumentsResponse(next_page_token=token)
@@ -222,7 +220,12 @@ async def _ready(result: T | Waiting[T]) -> T:
     if not isinstance(result, Waiting):
         return result
     future = asyncio.get_running_loop().create_future()
-    result.on_ready(lambda: future.done() or future.set_result(None))
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    result.on_ready(wake)
     try:
         await future
     except asyncio.CancelledError:
@@ -317,7 +320,7 @@ def _timestamp(us: int) -> Timestamp:
 def _microseconds(timestamp: Timestamp) -> int:
     if timestamp.nanos % 1_000:
         raise _invalid("read_time: must not be more precise than microseconds.")
-    return int(timestamp.seconds) * 1_000_000 + timestamp.nanos // 1_000
+    return int(timestamp.seconds * 1_000_000 + timestamp.nanos // 1_000)
 
 
 def _invalid(message: str) -> RpcError:

@@ -88,9 +88,7 @@ class Store:
         """When the oldest of the past versions was superseded."""
         return self._superseded[0][0] if self._superseded else None
 
-    def collection(
-        self, path: str, at_us: int | None = None, equalities: Sequence[tuple[str, str]] = ()
-    ) -> Iterator[Document]:
+    def collection(self, path: str, at_us: int | None = None, equalities: Sequence[tuple[str, str]] = ()) -> Iterator[Document]:
         """The documents directly in a collection; with fields and their strings, all that have those, and some more."""
         names: Iterable[str] = self._children.get(path, ())
         if equalities and names:

@@ -46,13 +46,12 @@ class Caller:
         self._begin = self.channel.unary_unary(
             PREFIX + "BeginTransaction", BeginRequest.SerializeToString, BeginResponse.FromString
         )
-        self._commit = self.channel.unary_unary(
-            PREFIX + "Commit", CommitRequest.SerializeToString, CommitResponse.FromString
-        )
+        self._commit = self.channel.unary_unary(PREFIX + "Commit", CommitRequest.SerializeToString, CommitResponse.FromString)
 
     async def get(self, name: str, **how: Any) -> Any:
         request = BatchGetRequest(database=DATABASE, documents=[name], **how)
-        return [answer async for answer in self._get(request)][0]
+        (answer,) = [answer async for answer in self._get(request)]
+        return answer
 
     async def commit(self, name: str, number: int, transaction: bytes = b"") -> None:
         made = Write()

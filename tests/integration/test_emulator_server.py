@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -19,8 +20,10 @@ from google.cloud.firestore_v1.types import common, document
 from google.cloud.firestore_v1.types import firestore as rpc
 from google.cloud.firestore_v1.types import write as write_types
 
+from emulator.databases import Databases
 from emulator.engine import SECOND_US, Settings
 from emulator.faults import Fault
+from emulator.server import Server
 from tests.integration.served import PROJECT, Served, served
 
 DATABASE = f"projects/{PROJECT}/databases/(default)"
@@ -199,7 +202,7 @@ def test_concurrent_increments_of_a_hot_document_all_commit(server: Served, clie
     reference.set({"count": 0})
 
     def increment(_: int) -> None:
-        @firestore.transactional
+        @firestore.transactional  # type: ignore[untyped-decorator]
         def transact(transaction: firestore.Transaction) -> None:
             count = reference.get(transaction=transaction).get("count")
             transaction.update(reference, {"count": count + 1})
@@ -321,7 +324,7 @@ def test_locks_are_not_waited_for_without_end_and_idle_transactions_expire() -> 
         transaction._begin()
         client.document("a/1").get(transaction=transaction)
         with pytest.raises(exceptions.Aborted, match="contention"):
-            client.batch().commit() if False else client.document("a/1").set({}, retry=None)
+            client.document("a/1").set({}, retry=None)
         eventually(lambda: server.engine().sizes()["transactions"] == 0)
         client.document("a/1").set({})
         with pytest.raises(exceptions.InvalidArgument, match="expired"):
@@ -449,7 +452,7 @@ def test_an_injected_abort_ends_the_transaction(server: Served, client: firestor
     reference = client.document("a/1")
     attempts: list[int] = []
 
-    @firestore.transactional
+    @firestore.transactional  # type: ignore[untyped-decorator]
     def transact(transaction: firestore.Transaction) -> None:
         attempts.append(1)
         reference.get(transaction=transaction)
@@ -534,10 +537,5 @@ def test_many_waiting_transactions_do_not_hold_up_the_others(server: Served, cli
 
 
 def test_a_second_server_on_the_same_port_is_refused(server: Served) -> None:
-    import asyncio
-
-    from emulator.databases import Databases
-    from emulator.server import Server
-
     with pytest.raises(OSError, match=str(server.port)):
         asyncio.run(Server(Databases()).start(server.port))

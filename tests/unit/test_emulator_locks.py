@@ -118,7 +118,7 @@ def test_a_circle_of_three_is_found_when_it_closes_and_not_before() -> None:
 
 def test_a_circle_through_a_place_in_the_line_is_found() -> None:
     table = LockTable()
-    reader, waiting_writer, owner = Owner(), Owner(), Owner()
+    reader, waiting_writer = Owner(), Owner()
     table.acquire(reader, shared("a"))
     table.acquire(waiting_writer, exclusive("b"))
     table.acquire(waiting_writer, exclusive("a"))

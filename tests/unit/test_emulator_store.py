@@ -57,9 +57,7 @@ def test_a_collection_group_does_not_take_ids_for_prefixes() -> None:
 def test_any_history_reads_as_a_model_that_forgets_nothing() -> None:
     for seed in range(30):
         random = Random(seed)
-        names = [
-            below(f"{top}/{one}{rest}") for top in "ab" for one in "123" for rest in ("", "/a/1", "/b/2", "/a/1/c/3")
-        ]
+        names = [below(f"{top}/{one}{rest}") for top in "ab" for one in "123" for rest in ("", "/a/1", "/b/2", "/a/1/c/3")]
         store = Store(ROOT)
         history: list[dict[str, Any]] = [{}]
         horizon = 0
