@@ -37,7 +37,12 @@ from balance.values import decode_fields, encode_fields_into, encode_into, encod
 _TIMEOUT_S = 30.0
 _QUERY_TIMEOUT_S = 300.0
 _PAGE = 300
-_MAX_MESSAGE = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A read is a stream of a few answers: the calling thread takes them itself, where else one is started for each call.
+    ("SingleThreadedUnaryStream", 1),
+]
 
 _GetPb = types.BatchGetDocumentsRequest.pb()
 _CommitPb = types.CommitRequest.pb()
@@ -46,7 +51,11 @@ _CountPb = types.RunAggregationQueryRequest.pb()
 _ListPb = types.ListDocumentsRequest.pb()
 _RollbackPb = types.RollbackRequest.pb()
 _Operator = types.StructuredQuery.FieldFilter.Operator
-_OPERATORS = {"==": _Operator.EQUAL.value, ">=": _Operator.GREATER_THAN_OR_EQUAL.value}
+_OPERATORS = {
+    "==": _Operator.EQUAL.value,
+    ">=": _Operator.GREATER_THAN_OR_EQUAL.value,
+    "array-contains": _Operator.ARRAY_CONTAINS.value,
+}
 _DESCENDING = types.StructuredQuery.Direction.DESCENDING.value
 _REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME.value
 
@@ -67,10 +76,10 @@ def connect(project: str, database: str) -> Directory:
     """The database, through one channel that all threads may share; an emulator's when FIRESTORE_EMULATOR_HOST names one."""
     emulator = os.environ.get("FIRESTORE_EMULATOR_HOST")
     if emulator:
-        channel = grpc.insecure_channel(emulator, options=_MAX_MESSAGE)
-        client = FirestoreClient(transport=FirestoreGrpcTransport(channel=channel))
+        channel = grpc.insecure_channel(emulator, options=_CHANNEL_OPTIONS)
     else:
-        client = FirestoreClient()
+        channel = FirestoreGrpcTransport.create_channel(FirestoreClient.DEFAULT_ENDPOINT, options=_CHANNEL_OPTIONS)
+    client = FirestoreClient(transport=FirestoreGrpcTransport(channel=channel))
     return SdkFirestore(client, f"projects/{project}/databases/{database}", is_emulator=bool(emulator))
 
 
@@ -165,13 +174,16 @@ class SdkFirestore:
         parent, _, collection = query.collection.rpartition("/")
         request = _RunQueryPb(parent=(self.root + parent).rstrip("/"))
         structured = request.structured_query
-        getattr(structured, "from").add(collection_id=collection)
+        structured.from_.add(collection_id=collection)
         if query.where is not None:
             name, operator, value = query.where
             condition = structured.where.field_filter
             condition.field.field_path = _api_path((name,))
             condition.op = _OPERATORS[operator]
             encode_into(condition.value, value)
+        if query.having is not None:
+            # Ordering by a field leaves out the documents without it.
+            structured.order_by.add().field.field_path = _api_path(query.having)
         if query.after_id is not None:
             structured.order_by.add().field.field_path = "__name__"
             structured.start_at.values.add().reference_value = f"{self.root}{query.collection}/{query.after_id}"
