@@ -11,7 +11,7 @@ setup:  ## venv/ with the pinned packages
 	@PYTHON="$(PYTHON)" scripts/setup.sh
 
 test: setup  ## all tests: unit, property, integration, simulation, end to end
-	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: setup  ## ruff and mypy --strict
 	@venv/bin/ruff check .

@@ -6,6 +6,7 @@ Parsing is total: whatever Firestore can hold yields a Transaction or a Malforme
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, TypeGuard
 
 from balance import adapter
@@ -88,7 +89,7 @@ def _expense(group_id: str, fields: Fields, unit: Unit) -> Transaction:
     postings = []
     total_minor = 0
     for index, split in enumerate(splits):
-        if not isinstance(split, Mapping):
+        if not isinstance(split, dict):
             raise _Fault(f"splits[{index}]", "is not a map")
         try:
             uid = _uid(split, "uid")
@@ -144,6 +145,7 @@ def _missing_or(fields: Fields, name: str, reason: str) -> str:
     return reason if name in fields else "is missing"
 
 
+@lru_cache(maxsize=10_000)  # a group's few uids come again and again
 def uid_fault(uid: str) -> str | None:
     """Why Firestore would refuse a uid as a map key, or None: apart from that uids are opaque.
 
