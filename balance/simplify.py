@@ -2,35 +2,43 @@
 
 Theory of operation
 -------------------
-A *solution* is a set of transfers in which only debtors pay, only creditors receive, and everybody ends at zero. Its
-transfers, seen as edges between members, form components; each component is a set of members whose nets sum to zero (a
-*block*), and a component of k members needs k - 1 edges. So the fewest transfers are the number of non-zero members less
-the largest number of blocks into which they can be partitioned.
+A *solution* is a set of transfers in which only debtors pay, only creditors receive and everybody ends at zero. Its
+transfers join members into components; each is a set of members whose nets sum to zero (a *block*), and k members need
+k - 1 transfers to be joined. So the fewest transfers are the number of members who are not at zero, less the largest number
+of blocks into which they can be partitioned.
 
-*Opposite nets may be cancelled first when counting.* Let a owe exactly what b is owed, and take any partition. If a and b
-share a block, {a, b} and the rest of that block are both zero-sum: the partition has no fewer blocks if they part. If they
-are in blocks A and B, then {a, b} and A + B - {a, b} are zero-sum too, and as many. So some best partition holds {a, b}.
+*Counting, opposite nets may be cancelled first.* Let a owe exactly what b is owed, and take any partition. If a and b share
+a block, it is {a, b}, or it can be split into {a, b} and its rest, which sums to zero too. If they lie in two blocks A and B,
+then {a, b} and the rest of A and B together are two blocks as well. So some partition into the most blocks holds {a, b}.
 
-*The canonical choice.* Transfers are ordered by debtor, creditor, largest amount first. Of the solutions with the fewest
-transfers we suggest the one that holds the smallest transfer in which it differs from any other. It can be built transfer
-by transfer: the first debtor left pays the first creditor who can share a block with them in some best partition, as much
-as either has; paying less would be a later transfer, and paying all never costs a block.
+*The canonical choice.* Transfers are ordered by debtor, then creditor, then largest amount first. Of all solutions with the
+fewest transfers we suggest the one that holds the first transfer in which it differs from any other. It is built transfer
+by transfer: the first debtor left pays the first creditor left who shares a block with them in some partition into the most
+blocks, and pays as much as both allow: less would come later in the order, and so much never costs a block. Inside a block
+this is the matching of debtors and creditors along their cumulative sums.
 
-*Stability.* Let T be the suggestion for the nets x, t a transfer of T, and x' the nets once t is paid. T without t solves x'
-and no solution of x' is shorter, for with t it would solve x in fewer transfers than T. Were another solution U of x' as
-short as T without t and preferred to it, then U with t would solve x, be as short as T (were the pair of t in U, the two
-would merge and be shorter) and be preferred to T. So the suggestion for x' is exactly T without t, for every t.
+*Stability.* Let T be the suggestion for the nets x, t a transfer in T, and y the nets once t is paid. T without t solves y,
+and no solution of y is shorter: together with t it would solve x in fewer transfers than T. Suppose that another solution
+U of y were as short as T without t, and preferred to it. U with t solves x and is as short as T (would U hold a transfer
+between the same two, it and t could be merged, and x be solved in fewer). It differs from T exactly where U differs from T
+without t, so it would be preferred to T, which is the preferred one. Hence the suggestion for y is T without t, whichever
+suggestion t is paid, and the others stay exactly as they were.
+
+Above EXACT_LIMIT, members are matched along their cumulative sums while there is no sign of anything shorter; that is stable
+too. Otherwise the shortest of three simple solutions is taken, and a payment may then change the others (ADR 5).
 """
 
-from collections.abc import Mapping
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 EXACT_LIMIT = 14
-"""Up to this many non-zero members the suggestions are provably the fewest; above it they are a good heuristic."""
+"""Up to this many members who are not at zero, the suggestions are provably the fewest; above, a good heuristic."""
 
 
 class Transfer(NamedTuple):
-    """The debtor pays the creditor this much, in minor units, to settle up; always positive."""
+    """The debtor pays the creditor this much to settle up, in minor units; always positive."""
 
     debtor: str
     creditor: str
@@ -38,157 +46,208 @@ class Transfer(NamedTuple):
 
 
 def suggest(nets: Mapping[str, int]) -> tuple[Transfer, ...]:
-    """The transfers that bring everybody to zero, in order of debtor and creditor.
+    """The transfers that bring everybody to zero, in the order of debtor and creditor.
 
-    `nets` maps each uid to what the user is owed less what the user owes, in minor units of one currency; zeros are
-    ignored. The values sum to zero, or AssertionError is raised.
+    `nets` gives for each uid what the user is owed less what the user owes, in minor units of one currency. Zeros are
+    ignored. Raises AssertionError unless they sum to zero.
     """
-    debtors: list[str] = []
-    debts: list[int] = []
-    creditors: list[str] = []
-    credits_: list[int] = []
-    for uid, net_minor in sorted(nets.items()):
-        if net_minor > 0:
-            creditors.append(uid)
-            credits_.append(net_minor)
-        elif net_minor:
-            debtors.append(uid)
-            debts.append(-net_minor)
-    total_minor = sum(debts)
-    assert total_minor == sum(credits_), f"the nets do not sum to zero: {sum(credits_) - total_minor} minor units are left over"
-    if len(debts) + len(credits_) <= EXACT_LIMIT:
-        if len(debts) < 2 or len(credits_) < 2 or _is_one_block(debts, credits_):
-            return _match(debtors, debts, creditors, credits_)
-        return _fewest(debtors, debts, creditors, credits_)
-    return _short(debtors, debts, creditors, credits_)
+    debtors = sorted([uid for uid, net in nets.items() if net < 0])
+    creditors = sorted([uid for uid, net in nets.items() if net > 0])
+    debts = [-nets[uid] for uid in debtors]
+    claims = [nets[uid] for uid in creditors]
+    left_over_minor = sum(claims) - sum(debts)
+    assert not left_over_minor, f"nets must sum to zero, these sum to {left_over_minor} minor units"
+    if len(debts) + len(claims) > EXACT_LIMIT:
+        return _short(debtors, debts, creditors, claims)
+    if len(debts) < 2 or len(claims) < 2 or _is_one_block(debts, claims):
+        return _match(debtors, debts, creditors, claims)
+    return _fewest(debtors, debts, creditors, claims)
 
 
-def _match(debtors: list[str], debts: list[int], creditors: list[str], credits_: list[int]) -> tuple[Transfer, ...]:
-    """Debtors pay creditors in order along their cumulative sums: the best that one block can do."""
-    transfers = []
-    creditor = iter(zip(creditors, credits_, strict=True))
-    credit = 0
-    payee = ""
+def _match(debtors: list[str], debts: list[int], creditors: list[str], claims: list[int]) -> tuple[Transfer, ...]:
+    """Debtors pay creditors in order, along their cumulative sums: as short as can be when they are one block.
+
+    Stable at any size: a transfer is where a debtor's interval of the line meets a creditor's; paying it cuts that piece out.
+    """
+    transfers: list[Transfer] = []
+    next_creditor = zip(creditors, claims, strict=True).__next__
+    claim = 0
+    creditor = ""
     for debtor, owed in zip(debtors, debts, strict=True):
         debt = owed
-        while debt:
-            if not credit:
-                payee, credit = next(creditor)
-            paid = debt if debt < credit else credit
-            transfers.append(Transfer(debtor, payee, paid))
-            debt -= paid
-            credit -= paid
+        while debt > claim:
+            if claim:
+                transfers.append(_new(Transfer, (debtor, creditor, claim)))
+                debt -= claim
+            creditor, claim = next_creditor()
+        transfers.append(_new(Transfer, (debtor, creditor, debt)))
+        claim -= debt
     return tuple(transfers)
 
 
-def _subset_sums(amounts: list[int]) -> list[int]:
-    """The sum of every subset: that of the subset with bits m is at index m."""
+_new = tuple.__new__  # half the time of calling Transfer, and most of the time of a large group
+
+
+# ---------------------------------------------------------------------------------------------- exact, up to EXACT_LIMIT
+
+
+def _is_one_block(debts: list[int], claims: list[int]) -> bool:
+    """Whether no proper subset of these members sums to zero: a quick answer for most groups."""
+    few, many = (debts, claims) if len(debts) < len(claims) else (claims, debts)
+    # A zero-sum subset and its complement come together; one of them leaves out the first of the many.
+    return set(_subset_sums(few)[1:]).isdisjoint(_subset_sums(many[1:]))
+
+
+def _subset_sums(amounts: Iterable[int]) -> list[int]:
+    """The sum of every subset; that of the subset with the bits m stands at index m."""
     sums = [0]
     for amount in amounts:
         sums += [total + amount for total in sums]
     return sums
 
 
-def _is_one_block(debts: list[int], credits_: list[int]) -> bool:
-    """Whether no proper subset sums to zero. Of a subset and its complement one leaves out the first creditor."""
-    debt_sums = _subset_sums(debts)
-    credit_sums = _subset_sums(credits_[1:])
-    debt_sums[0] = -1  # the empty subset
-    return set(debt_sums).isdisjoint(credit_sums)
+def _fewest(debtors: list[str], debts: list[int], creditors: list[str], claims: list[int]) -> tuple[Transfer, ...]:
+    """The canonical solution with the fewest transfers, built as the theory says."""
+    blocks = _Blocks(debts, claims)
+    search = _PartitionSearch(blocks.useful())
+    number = blocks.most(blocks.everybody)
+    left = (1 << len(debts) + len(claims)) - 1
+    partition = search.partition(left, number)
+    # Who has to share a block with each of the members, themselves included.
+    debtor_joined = [1 << i for i in range(len(debts))]
+    creditor_joined = [1 << len(debts) + j for j in range(len(claims))]
+    claims = claims.copy()
+    transfers = []
+    for i, owed in enumerate(debts):
+        debt = owed
+        while debt:
+            assert partition is not None
+            own_block = next(block for block in partition if block >> i & 1)
+            for j, claim in enumerate(claims):
+                if not claim:
+                    continue
+                joined = debtor_joined[i] | creditor_joined[j]
+                if joined & own_block == joined:
+                    break
+                other_partition = search.partition_joining(joined, left, number)
+                if other_partition is not None:
+                    partition = other_partition
+                    break
+            paid = min(debt, claims[j])
+            transfers.append(Transfer(debtors[i], creditors[j], paid))
+            debt -= paid
+            claims[j] -= paid
+            if debt or claims[j]:
+                debtor_joined[i] = creditor_joined[j] = joined
+                search.keep_together(joined)
+            else:
+                partition = [block for block in partition if block != joined]
+                left ^= joined
+                number -= 1
+    return tuple(transfers)
 
 
-class _Multisets:
-    """Counts blocks. Members with equal nets are interchangeable in a count, so sets of them become multisets of nets.
+_FIELD = 5  # bits: counts up to EXACT_LIMIT and a spare one
+_SIZE_AT = _FIELD * EXACT_LIMIT
+_TOTAL_AT = _SIZE_AT + _FIELD
+_MULTISET = (1 << _TOTAL_AT) - 1
+_SPARE = sum(1 << at + _FIELD - 1 for at in range(0, _TOTAL_AT, _FIELD))
 
-    A multiset is one integer with a field of five bits per distinct net, debtors' first, and its size in a field above
-    them. The highest bit of each field is spare, so one subtraction compares all fields of two multisets.
+
+class _Blocks:
+    """Counts blocks and finds those that matter, for at most EXACT_LIMIT members.
+
+    Members with equal nets are interchangeable in a count, so a set of members is counted as a multiset of nets. That is one
+    integer: a field for each distinct net, debts first, with how many there are; then a field with the multiset's size; while
+    multisets are being matched, above it all, their total. The highest bit of each field is spare: with it set in the
+    minuend, one subtraction compares all fields of two multisets.
     """
 
-    def __init__(self, debts: list[int], credits_: list[int]) -> None:
-        unit = 1
-        units = []
-        for amounts in (debts, credits_):
-            units.append(unit_of := {})
+    def __init__(self, debts: list[int], claims: list[int]) -> None:
+        one = 1
+        unit_of: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        for units, amounts in zip(unit_of, (debts, claims), strict=True):
             for amount in amounts:
-                if amount not in unit_of:
-                    unit_of[amount] = unit + _SIZE_ONE
-                    unit <<= _FIELD
-        self.debtor_units = [units[0][amount] for amount in debts]
-        self.creditor_units = [units[1][amount] for amount in credits_]
-        self.everybody = sum(self.debtor_units) + sum(self.creditor_units)
-        self.pairs = [one + units[1][amount] for amount, one in units[0].items() if amount in units[1]]
-        multisets = _sub_multisets(debts, units[0])
-        totals = {multiset >> _TOTAL_AT for multiset in multisets}
-        totals.discard(0)
-        by_total: dict[int, list[int]] = {}
-        for other in _sub_multisets(credits_, units[1]):
-            if (total := other >> _TOTAL_AT) in totals:
-                by_total.setdefault(total, []).append(other & _MULTISET)
+                if amount not in units:
+                    units[amount] = (1 << _SIZE_AT) + one
+                    one <<= _FIELD
+        debt_units, claim_units = unit_of
+        self.debtors = [debt_units[debt] for debt in debts]
+        self.creditors = [claim_units[claim] for claim in claims]
+        self.everybody = sum(self.debtors) + sum(self.creditors)
+        self.pairs = [unit + claim_units[debt] for debt, unit in debt_units.items() if debt in claim_units]
+        owing = _sub_multisets(debts, debt_units)
+        totals = {multiset >> _TOTAL_AT for multiset in owing[1:]}
+        owed_by_total: dict[int, list[int]] = {}
+        for multiset in _sub_multisets(claims, claim_units):
+            if (total := multiset >> _TOTAL_AT) in totals:
+                owed_by_total.setdefault(total, []).append(multiset & _MULTISET)
         self.blocks = [
-            (multiset & _MULTISET, other)
-            for multiset in multisets
-            if (total := multiset >> _TOTAL_AT) in by_total
-            for other in by_total[total]
+            (multiset & _MULTISET, owed)
+            for multiset in owing
+            if (total := multiset >> _TOTAL_AT) in owed_by_total
+            for owed in owed_by_total[total]
         ]
         self.by_lowest: dict[int, list[int]] = {}
-        for multiset, other in self.blocks:
-            self.by_lowest.setdefault(_lowest(multiset), []).append(multiset + other)
+        for multiset, owed in self.blocks:
+            self.by_lowest.setdefault(_lowest(multiset), []).append(multiset + owed)
         for blocks in self.by_lowest.values():
-            blocks.sort()  # the smallest first: their size is on top
-        self._most = {0: 0}
+            blocks.sort()  # the smallest first, as the size is the highest field
+        self.most_known = {0: 0}
 
     def most(self, members: int) -> int:
-        """The largest number of blocks into which members whose nets sum to zero can be partitioned."""
-        known = self._most.get(members)
+        """The largest number of blocks into which a multiset with the total zero can be partitioned."""
+        known = self.most_known.get(members)
         if known is not None:
             return known
-        spare = members | _SPARE
+        minuend = members | _SPARE
         for pair in self.pairs:
-            if spare - pair & _SPARE == _SPARE:
-                best = 1 + self.most(members - pair)
+            if minuend - pair & _SPARE == _SPARE:
+                most = 1 + self.most(members - pair)
                 break
-        else:  # every block has three members at least
-            best = 1
+        else:  # Without opposite nets a block has three members at least.
+            most = 1
             size = members >> _SIZE_AT
             for block in self.by_lowest[_lowest(members)]:
-                if (size - (block >> _SIZE_AT)) // 3 < best:
+                if (size - (block >> _SIZE_AT)) // 3 < most:
                     break
-                if spare - block & _SPARE == _SPARE:
-                    best = max(best, 1 + self.most(members - block))
-        self._most[members] = best
-        return best
+                if minuend - block & _SPARE == _SPARE:
+                    most = max(most, 1 + self.most(members - block))
+        self.most_known[members] = most
+        return most
 
-    def useful_blocks(self) -> list[list[int]]:
-        """The sets of members that are blocks of a partition into the most blocks, by their first member.
+    def useful(self) -> list[list[int]]:
+        """The sets of members that are a block in some partition into the most blocks, by their first member.
 
-        A set is a bit mask: debtors hold the low bits, creditors the next.
+        A set is a bit mask: debtors have the low bits, creditors the next.
         """
         number = self.most(self.everybody)
         largest = (self.everybody >> _SIZE_AT) - 2 * (number - 1)
-        others_of: dict[int, list[int]] = {}
-        for multiset, other in self.blocks:
-            block = multiset + other
+        owed_of: dict[int, list[int]] = {}
+        for multiset, owed in self.blocks:
+            block = multiset + owed
             if block >> _SIZE_AT <= largest and self.most(self.everybody - block) == number - 1:
-                others_of.setdefault(multiset, []).append(other)
-        creditor_sets: dict[int, list[int]] = {other: [] for others in others_of.values() for other in others}
-        for members, other in enumerate(_subset_sums(self.creditor_units)):
-            if other in creditor_sets:
-                creditor_sets[other].append(members << len(self.debtor_units))
-        useful: list[list[int]] = [[] for _ in self.debtor_units]
-        for members, multiset in enumerate(_subset_sums(self.debtor_units)):
-            if multiset in others_of:
+                owed_of.setdefault(multiset, []).append(owed)
+        creditor_sets: dict[int, list[int]] = {owed: [] for alternatives in owed_of.values() for owed in alternatives}
+        for members, owed in enumerate(_subset_sums(self.creditors)):
+            if owed in creditor_sets:
+                creditor_sets[owed].append(members << len(self.debtors))
+        useful: list[list[int]] = [[] for _ in self.debtors]
+        for members, multiset in enumerate(_subset_sums(self.debtors)):
+            if multiset in owed_of:
                 first = useful[(members & -members).bit_length() - 1]
-                for other in others_of[multiset]:
-                    first += [members | creditors for creditors in creditor_sets[other]]
+                for owed in owed_of[multiset]:
+                    first += [members | creditors for creditors in creditor_sets[owed]]
         return useful
 
 
-_FIELD = 5
-_SIZE_AT = _FIELD * EXACT_LIMIT
-_SIZE_ONE = 1 << _SIZE_AT
-_TOTAL_AT = _SIZE_AT + _FIELD
-_MULTISET = (1 << _TOTAL_AT) - 1
-_SPARE = sum(1 << _FIELD * i + _FIELD - 1 for i in range(EXACT_LIMIT))
+def _sub_multisets(amounts: list[int], units: Mapping[int, int]) -> list[int]:
+    """Every multiset of these amounts with its total, the empty one first."""
+    multisets = [0]
+    for amount, unit in units.items():
+        one = (amount << _TOTAL_AT) + unit
+        multisets += [multiset + some for some in range(one, amounts.count(amount) * one + 1, one) for multiset in multisets]
+    return multisets
 
 
 def _lowest(multiset: int) -> int:
@@ -196,116 +255,125 @@ def _lowest(multiset: int) -> int:
     return ((multiset & -multiset).bit_length() - 1) // _FIELD
 
 
-def _sub_multisets(amounts: list[int], unit_of: dict[int, int]) -> list[int]:
-    """Every multiset of these amounts, with its total above the other fields."""
-    found = [0]
-    for amount, unit in unit_of.items():
-        one = (amount << _TOTAL_AT) + unit
-        found += [multiset + many for many in range(one, amounts.count(amount) * one + 1, one) for multiset in found]
-    return found
+class _PartitionSearch:
+    """Finds partitions of sets of members, as bit masks, into allowed blocks."""
 
+    def __init__(self, blocks_by_first: list[list[int]]) -> None:
+        self.blocks_by_first = blocks_by_first
+        self.impossible: set[tuple[int, int]] = set()
 
-class _Search:
-    """Finds partitions into the most blocks, among those that keep the chosen members together."""
-
-    def __init__(self, useful: list[list[int]]) -> None:
-        self.by_first = useful
-        self.failed: set[tuple[int, int]] = set()
-
-    def keep_together(self, members: int) -> None:
-        """Only blocks with all of these members or with none of them are allowed from now on."""
-        self.failed.clear()
-        self.by_first = [
-            [block for block in blocks if (kept := block & members) == members or not kept] for blocks in self.by_first
+    def keep_together(self, joined: int) -> None:
+        """From now on only blocks that hold all of these members or none of them are allowed."""
+        self.impossible.clear()
+        self.blocks_by_first = [
+            [block for block in blocks if (held := block & joined) == joined or not held] for blocks in self.blocks_by_first
         ]
 
     def partition(self, members: int, number: int) -> list[int] | None:
-        """A partition of the members into this number of allowed blocks, if there is any."""
+        """A partition of the members into so many allowed blocks, if there is one."""
         if not number:
             return None if members else []
-        if members.bit_count() < 2 * number or (members, number) in self.failed:
+        if members.bit_count() < 2 * number or (members, number) in self.impossible:
             return None
-        for block in self.by_first[(members & -members).bit_length() - 1]:
+        for block in self.blocks_by_first[(members & -members).bit_length() - 1]:
             if block & members == block:
-                rest = self.partition(members ^ block, number - 1)
-                if rest is not None:
-                    rest.append(block)
-                    return rest
-        self.failed.add((members, number))
+                others = self.partition(members ^ block, number - 1)
+                if others is not None:
+                    return [block, *others]
+        self.impossible.add((members, number))
         return None
 
     def partition_joining(self, joined: int, members: int, number: int) -> list[int] | None:
-        """The same, with one block that holds all of the joined members."""
-        for blocks in self.by_first[: (joined & -joined).bit_length()]:
+        """Such a partition in which one block holds all of the joined members."""
+        for blocks in self.blocks_by_first[: (joined & -joined).bit_length()]:
             for block in blocks:
                 if block & joined == joined and block & members == block:
-                    rest = self.partition(members ^ block, number - 1)
-                    if rest is not None:
-                        rest.append(block)
-                        return rest
+                    others = self.partition(members ^ block, number - 1)
+                    if others is not None:
+                        return [block, *others]
         return None
 
 
-def _fewest(debtors: list[str], debts: list[int], creditors: list[str], credits_: list[int]) -> tuple[Transfer, ...]:
-    """The canonical solution with the fewest transfers."""
-    multisets = _Multisets(debts, credits_)
-    number = multisets.most(multisets.everybody)
-    if number == 1:
-        return _match(debtors, debts, creditors, credits_)
-    search = _Search(multisets.useful_blocks())
-    left = (1 << (len(debts) + len(credits_))) - 1
-    partition = search.partition(left, number)
-    assert partition is not None
-    debtor_bits = [1 << i for i in range(len(debts))]
-    creditor_bits = [1 << (len(debts) + j) for j in range(len(credits_))]
-    transfers = []
-    credits_ = credits_[:]
-    for i, debt in enumerate(debts):
-        while debt:
-            own = next(block for block in partition if block & (1 << i))
-            for j, credit in enumerate(credits_):
-                if not credit:
-                    continue
-                joined = debtor_bits[i] | creditor_bits[j]
-                if joined & own == joined:
-                    break
-                better = search.partition_joining(joined, left, number)
-                if better is not None:
-                    partition = better
-                    break
-            paid = min(debt, credits_[j])
-            debt -= paid
-            credits_[j] -= paid
-            transfers.append(Transfer(debtors[i], creditors[j], paid))
-            if not debt and not credits_[j]:
-                partition = [block for block in partition if not block & joined]
-                left &= ~joined
-                number -= 1
-            else:
-                debtor_bits[i] = creditor_bits[j] = joined
-                search.keep_together(joined)
-    return tuple(transfers)
+# ------------------------------------------------------------------------------------------- heuristic, above EXACT_LIMIT
 
 
-def _short(debtors: list[str], debts: list[int], creditors: list[str], credits_: list[int]) -> tuple[Transfer, ...]:
-    """A short solution for any number of members: opposite nets cancel, the others are matched in order."""
-    transfers = []
-    waiting: dict[int, list[int]] = {}
-    for j in reversed(range(len(credits_))):
-        waiting.setdefault(credits_[j], []).append(j)
-    debtors_left = []
-    debts_left = []
-    paired = set()
-    for debtor, debt in zip(debtors, debts, strict=True):
-        candidates = waiting.get(debt)
-        if candidates:
-            j = candidates.pop()
-            paired.add(j)
-            transfers.append(Transfer(debtor, creditors[j], debt))
+def _short(debtors: list[str], debts: list[int], creditors: list[str], claims: list[int]) -> tuple[Transfer, ...]:
+    """A short solution for any number of members; never longer than letting the largest debtor pay the largest creditor."""
+    in_order = _match(debtors, debts, creditors, claims)
+    largest_first_count = _count_largest_first(debts, claims)
+    if largest_first_count == len(debts) + len(claims) - 1 and set(debts).isdisjoint(claims):
+        return in_order  # no sign of blocks
+    shortest = _largest_first(debts, claims, look_ahead=True)
+    if len(shortest) > largest_first_count:
+        shortest = _largest_first(debts, claims, look_ahead=False)
+    if len(in_order) <= len(shortest):
+        return in_order
+    uids = debtors + creditors
+    by_debtor = sorted([(one, other, paid) if one < other else (other, one, paid) for one, other, paid in shortest])
+    return tuple([_new(Transfer, (uids[debtor], uids[creditor], paid)) for debtor, creditor, paid in by_debtor])
+
+
+def _count_largest_first(debts: list[int], claims: list[int]) -> int:
+    """How many transfers it takes when the largest debtor left always pays the largest creditor left."""
+    debts = sorted(debts)
+    claims = sorted(claims)
+    count = 0
+    while debts:
+        debt = debts.pop()
+        claim = claims.pop()
+        if debt > claim:
+            insort(debts, debt - claim)
+        elif claim > debt:
+            insort(claims, claim - debt)
+        count += 1
+    return count
+
+
+def _largest_first(debts: list[int], claims: list[int], look_ahead: bool) -> list[tuple[int, int, int]]:
+    """The member with the most left settles with the largest on the other side, until nobody is left.
+
+    With look-ahead, opposite nets cancel first, and whoever is next settles with one or two members that come out exactly,
+    if there are any. Returns transfers as (one member, the other, amount); creditors are numbered after debtors.
+    """
+    transfers: list[tuple[int, int, int]] = []
+    owing, owed = _holders(debts, 0), _holders(claims, len(debts))
+    if look_ahead:
+        for amount in owing.keys() & owed.keys():
+            debtors, creditors = owing[amount], owed[amount]
+            while debtors and creditors:
+                transfers.append((debtors.pop(), creditors.pop(), amount))
+    debts, claims = (sorted([amount for amount, held in side.items() for _ in held]) for side in (owing, owed))
+    while debts:
+        if debts[-1] >= claims[-1]:
+            amounts, holders, other_amounts, other_holders = debts, owing, claims, owed
         else:
-            debtors_left.append(debtor)
-            debts_left.append(debt)
-    creditors_left = [creditor for j, creditor in enumerate(creditors) if j not in paired]
-    credits_left = [credit for j, credit in enumerate(credits_) if j not in paired]
-    transfers += _match(debtors_left, debts_left, creditors_left, credits_left)
-    return tuple(sorted(transfers))
+            amounts, holders, other_amounts, other_holders = claims, owed, debts, owing
+        amount = amounts.pop()
+        member = holders[amount].pop()
+        if look_ahead and amount != other_amounts[-1]:
+            halves = bisect_left(other_amounts, (amount + 1) // 2)
+            for part in [part for part in other_amounts[halves:] if amount - part in other_holders]:
+                rest = amount - part
+                if len(other_holders[rest]) > (rest == part):
+                    other_amounts.remove(part)
+                    other_amounts.remove(rest)
+                    transfers.append((member, other_holders[part].pop(), part))
+                    transfers.append((member, other_holders[rest].pop(), rest))
+                    amount = 0
+                    break
+        if amount:
+            part = other_amounts.pop()
+            transfers.append((member, other_holders[part].pop(), part))
+            if amount > part:
+                amount -= part
+                insort(amounts, amount)
+                holders[amount].append(member)
+    return transfers
+
+
+def _holders(amounts: list[int], first: int) -> defaultdict[int, list[int]]:
+    """The numbers of the members who hold each amount, last come first."""
+    holders = defaultdict(list)
+    for index in range(len(amounts) - 1, -1, -1):
+        holders[amounts[index]].append(first + index)
+    return holders
