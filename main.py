@@ -1,13 +1,17 @@
 """Entry points of the functions: decode, one call. functions.yaml says what is deployed and how it is triggered."""
 
+import os
 from datetime import datetime
 
 import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from balance import triggers
+from balance import api, triggers
+from balance.identity import refuse_unsigned_tokens
 from balance.sources import Kind
+
+refuse_unsigned_tokens(os.environ)
 
 
 @functions_framework.cloud_event
@@ -20,6 +24,12 @@ def on_expense_written(event: CloudEvent) -> None:
 def on_settlement_written(event: CloudEvent) -> None:
     """A document of the settlements collection was created, changed or deleted."""
     _on_written(Kind.SETTLEMENT, event)
+
+
+@functions_framework.http
+def balance_api(request: flask.Request) -> flask.Response:
+    """The read API: a group's balance, the caller's groups, why a debt exists."""
+    return api.handle(request)
 
 
 def _on_written(kind: Kind, event: CloudEvent) -> None:

@@ -15,6 +15,9 @@ from balance.firestore import Fields
 GROUP_ID_FIELD = "groupId"
 """The field of the app's expenses and settlements that queries filter by, when these are top-level collections."""
 
+MEMBERS_FIELD = "members"
+"""The field of the app's groups in which a member's groups are searched."""
+
 
 def expense(fields: Fields) -> Fields:
     """An expense under the contract's field names."""

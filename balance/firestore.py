@@ -51,7 +51,9 @@ class Query:
     collection: str
     """The path of the collection: "expenses", "groups/g1/balanceEvents"."""
     where: tuple[str, str, object] | None = None
-    """(field, "==" | ">=", value)"""
+    """(field, "==" | ">=" | "array-contains", value)"""
+    having: tuple[str, ...] | None = None
+    """Instead: only documents with this field, given as its path, in the order of its values."""
     after_id: str | None = None
     limit: int | None = None
     select: tuple[str, ...] | None = None

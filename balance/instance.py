@@ -2,14 +2,27 @@
 
 import os
 from functools import partial
-from threading import Lock
+from threading import RLock
 
 from balance.bookkeeper import Bookkeeper
+from balance.firestore import Directory
 from balance.settings import Settings, from_environment, updates_on
 from balance.store import connect, project_id
 
-_lock = Lock()
+_lock = RLock()
+_firestore: Directory | None = None
 _bookkeeper: Bookkeeper | None = None
+
+
+def firestore() -> Directory:
+    """The process's database; raises InvalidSetting when the environment is not understood."""
+    global _firestore
+    if _firestore is None:
+        with _lock:
+            if _firestore is None:
+                settings: Settings = from_environment(os.environ)
+                _firestore = connect(project_id(), settings.database)
+    return _firestore
 
 
 def bookkeeper() -> Bookkeeper:
@@ -19,7 +32,5 @@ def bookkeeper() -> Bookkeeper:
         with _lock:
             if _bookkeeper is None:
                 settings: Settings = from_environment(os.environ)
-                _bookkeeper = Bookkeeper(
-                    connect(project_id(), settings.database), settings, updates_on=partial(updates_on, os.environ)
-                )
+                _bookkeeper = Bookkeeper(firestore(), settings, updates_on=partial(updates_on, os.environ))
     return _bookkeeper

@@ -4,12 +4,15 @@ Parameters describe the app and change only with a deployment. Switches may be t
 at every use.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from balance.layout import Layout
 from balance.money import Unit
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
 
 
 class InvalidSetting(ValueError):
@@ -23,6 +26,10 @@ class Settings:
     layout: Layout = field(default_factory=Layout)
     unit: Unit = Unit.MAJOR
     database: str = "(default)"
+    members_as_map: bool = False
+    """A group's members are a map keyed by uid, not a list: the two are searched in different ways."""
+    allowed_origins: tuple[str, ...] = ()
+    """The web origins whose pages may call the read API; ("*",) for all."""
     record_ttl: timedelta = timedelta(days=7)
     """How long records are kept. A write older than half of it is answered by a rebuild: its record may be gone."""
 
@@ -39,6 +46,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         ),
         unit=Unit(_choice(environment, "AMOUNT_UNIT", ("major", "minor"))),
         database=environment.get("FIRESTORE_DATABASE") or "(default)",
+        members_as_map=_choice(environment, "GROUP_MEMBERS", ("list", "map")) == "map",
+        allowed_origins=_origins(environment, "ALLOWED_ORIGINS"),
         record_ttl=timedelta(days=_days(environment, "RECORD_TTL_DAYS", default=7)),
     )
 
@@ -71,6 +80,15 @@ def _collection(environment: Mapping[str, str], name: str, default: str) -> str:
     if "/" in value:
         raise InvalidSetting(f"{name} is {value!r}; it must be the name of one collection, without slashes")
     return value
+
+
+def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    origins = tuple(origin for part in environment.get(name, "").split(",") if (origin := part.strip()))
+    for origin in origins:
+        # As browsers send them: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Origin
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise InvalidSetting(f"{name} holds {origin!r}; give origins like https://app.example.com, with commas, or *")
+    return origins
 
 
 def _days(environment: Mapping[str, str], name: str, default: int) -> int:
