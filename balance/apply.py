@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from balance import balances, records
-from balance.balances import STALE, VERSION, CorruptBalance, Stored
+from balance.balances import VERSION, CorruptBalance, Stored
 from balance.changes import GroupChange, NewerVersion, Result
 from balance.firestore import Firestore, Set, Snapshot, Transaction, UnreadablePast, Update, Write, transaction
 from balance.ledger import Ledger, add
@@ -36,17 +36,6 @@ def apply(firestore: Firestore, settings: Settings, group_id: str, changes: Sequ
                 return _write(attempt, settings, group_id, changes, recorded, outcomes, stored, balance)
     # If any change needs a rebuild, all go with it: no delta is added beside one.
     return rebuild(firestore, settings, group_id, changes)[:-1]
-
-
-def record_gaps(firestore: Firestore, settings: Settings, group_id: str, changes: Sequence[GroupChange]) -> list[Result]:
-    """While updates are off: record that these changes are in no balance, and mark an existing balance stale."""
-    with transaction(firestore) as attempt:
-        stored, recorded = _read(attempt, settings, group_id, changes)
-        gaps = records.creations(changes, recorded, Outcome.DISABLED, stored.read_time + settings.record_ttl)
-        if gaps:
-            stale = [] if stored.fields is None else [Update(stored.path, {("version",): STALE})]
-            attempt.commit([*gaps, *stale])
-    return [Result(group_id, Outcome.DISABLED) for _ in changes]
 
 
 def _read(

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from balance import faults
-from balance.apply import apply, record_gaps
+from balance import faults, gaps
+from balance.apply import apply
 from balance.changes import GroupChange, NewerVersion, Result
 from balance.events import Effect, SourceEvent
 from balance.firestore import Firestore, TransientError
@@ -86,7 +86,7 @@ class Bookkeeper:
         def attempt() -> tuple[list[Result], Result | None]:
             arguments = (self._firestore, self.settings, group_id)
             if distinct and not self._updates_on():
-                done = record_gaps(*arguments, distinct)
+                done = gaps.leave(*arguments, distinct, Outcome.DISABLED)
                 return done, rebuild(*arguments, force=any(r.force for r in requests))[-1] if requests else None
             if requests:
                 *done, rebuilt = rebuild(*arguments, distinct, force=any(request.force for request in requests))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from balance import balances, faults, records
+from balance import balances, faults, gaps, records
 from balance.balances import VERSION, Detail
 from balance.changes import GroupChange, NewerVersion, Overtaken, Result
 from balance.firestore import Firestore, Query, Set, Snapshot, Transaction, transaction
@@ -67,7 +67,9 @@ def rebuild(
     """
     (group,) = firestore.get([settings.layout.group(group_id)])
     if group.fields is None:
-        return [Result(group_id, Outcome.GROUP_GONE)] * (len(changes) + 1)
+        # The group may come back, and its old balance with it; or a rebuild may be under way since before it went.
+        gone = gaps.leave(firestore, settings, group_id, changes, Outcome.GROUP_GONE) if changes else []
+        return [*gone, Result(group_id, Outcome.GROUP_GONE)]
     history = read_history(firestore, settings, group_id, as_of=group.read_time)
     _settle_faults(firestore, settings, group_id, history)
     with transaction(firestore) as attempt:

@@ -25,7 +25,7 @@ class Record:
     write: SourceWrite
     version: int
     is_gap: bool
-    """The event came while updates were off: it is in no balance."""
+    """The event came while updates were off or its group was gone: it is in no balance."""
     delta: Ledger
 
 
@@ -75,7 +75,7 @@ def parse(fields: Fields) -> Record:
     ):
         raise CorruptRecord("a field is missing or of another type")
     write = SourceWrite(source=source, update_time=update_time, deleted_at=deleted_at)
-    return Record(write, version, outcome == Outcome.DISABLED, _decode_delta(delta))
+    return Record(write, version, outcome in (Outcome.DISABLED, Outcome.GROUP_GONE), _decode_delta(delta))
 
 
 def encode_delta(delta: Mapping[str, Mapping[tuple[str, str], int]]) -> dict[str, dict[str, dict[str, int]]]:

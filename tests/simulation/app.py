@@ -1,0 +1,212 @@
+"""The app: what its clients write to expenses, settlements and groups, without any idea of balances."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeVar
+
+from google.cloud.firestore_v1 import types
+
+from tests.simulation.auditor import value_of
+from tests.simulation.database import ROOT, Network
+from tests.simulation.product import LATER_CURRENCY
+from tests.simulation.profile import Profile
+
+T = TypeVar("T")
+
+Log = Callable[[str, str], None]
+"""(who, what)"""
+
+_WritePb = types.Write.pb()
+_ValuePb = types.Value.pb()
+
+AMOUNTS: tuple[object, ...] = (1, 1, 2, 3, 5, 10, 2.5, 0.1, "4", "3.335", 0)
+MALFORMED: tuple[tuple[str, object], ...] = (
+    ("amount", None),
+    ("amount", True),
+    ("amount", -1),
+    ("amount", "1,5"),
+    ("amount", float("nan")),
+    ("amount", 10**13),
+    ("currency", "XXX"),
+    ("currency", 7),
+    ("groupId", ""),
+    ("groupId", "a/b"),
+    ("groupId", 5),
+)
+_GONE: Any = object()
+LONG_AGO = "2020-01-01"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The names that a schedule uses."""
+
+    groups: list[str]
+    users: list[str]
+    sources: list[str]
+    """Paths of expenses and settlements; each comes and goes."""
+
+
+def scene(random: Random, profile: Profile) -> Scene:
+    """The names, few enough that everything meets everything."""
+    groups = [f"g{number}" for number in range(profile.groups)]
+    users = ["ana", "bo.b", "cy`s", "Dée"][: profile.users]
+    sources = []
+    for number in range(profile.documents):
+        kind = "expenses/e" if number == 0 or random.random() < 0.65 else "settlements/s"
+        prefix = f"groups/{groups[number % len(groups)]}/" if profile.nested else ""
+        sources.append(f"{prefix}{kind}{number}")
+    return Scene(groups, users, sources)
+
+
+class App:
+    """Writes by chance."""
+
+    def __init__(
+        self,
+        network: Network,
+        documents: Mapping[str, Any],
+        random: Random,
+        profile: Profile,
+        scene: Scene,
+        log: Log | None,
+    ) -> None:
+        """`documents` are those that exist, by path."""
+        self._network = network
+        self._documents = documents
+        self._random = random
+        self._profile = profile
+        self._scene = scene
+        self._log = log
+        self._currencies = ["USD", "USD", "EUR", "JPY", "KWD"]
+        if profile.new_rules:
+            self._currencies += [LATER_CURRENCY, LATER_CURRENCY]
+
+    def set_up(self) -> None:
+        """Create the groups."""
+        self._commit([self._set(f"groups/{group}", {"members": self._scene.users}) for group in self._scene.groups])
+
+    def write(self) -> None:
+        """Change one document, sometimes two at once."""
+        sources = self._scene.sources
+        chosen = [sources[int(self._random.random() * len(sources))]]
+        if self._random.random() < 0.1:
+            chosen = list({*chosen, sources[0]})
+            chosen.sort()
+        self._commit([self._change(path) for path in chosen])
+
+    def toggle_group(self) -> None:
+        """Delete a group, or create it again."""
+        path = f"groups/{self._one_of(self._scene.groups)}"
+        if self._read(path) is None:
+            self._commit([self._set(path, {"members": self._scene.users})])
+        else:
+            self._commit([_WritePb(delete=ROOT + path)])
+
+    def _change(self, path: str) -> Any:
+        present = self._read(path)
+        random = self._random
+        roll = random.random()
+        if present is None:
+            return self._set(path, self._malformed(path) if roll < 0.1 else self._document(path))
+        changed = dict(present)
+        if roll < 0.22:
+            return _WritePb(delete=ROOT + path)
+        if present.get("deletedAt") is not None:
+            if roll < 0.75:
+                del changed["deletedAt"]
+            elif roll < 0.9:
+                changed["amount"] = self._one_of(AMOUNTS)
+            return self._set(path, changed)
+        if roll < 0.36:
+            changed["deletedAt"] = LONG_AGO
+        elif roll < 0.48:
+            changed = self._malformed(path)
+        elif roll < 0.56:
+            changed["groupId"] = self._one_of(self._scene.groups)
+        elif roll < 0.62:
+            changed["currency"] = self._one_of(self._currencies)
+        elif roll < 0.68:
+            changed["note"] = random.randrange(3)
+        elif roll >= 0.72:
+            changed = self._document(path)
+            if random.random() < 0.7:
+                changed["groupId"] = present.get("groupId")
+        return self._set(path, changed)
+
+    def _document(self, path: str) -> dict[str, Any]:
+        users, one_of = self._scene.users, self._one_of
+        data: dict[str, Any] = {
+            "groupId": one_of(self._scene.groups),
+            "currency": one_of(self._currencies),
+            "amount": one_of(AMOUNTS),
+        }
+        if self._random.random() < 0.2:
+            data["currency"] = data["currency"].lower()
+        if self._random.random() < 0.5:
+            data["deletedAt"] = None
+        if path.split("/")[-2] == "expenses":
+            sharers = [user for user in users if self._random.random() < 0.6]
+            data |= {"paidBy": one_of(users), "splits": [{"uid": user, "amount": one_of(AMOUNTS)} for user in sharers]}
+        else:
+            data |= {"payerId": one_of(users), "payeeId": one_of(users)}
+        return data
+
+    def _malformed(self, path: str) -> dict[str, Any]:
+        name, value = self._one_of(MALFORMED)
+        data = self._document(path)
+        if name == "groupId" and self._profile.nested:
+            name, value = "currency", None
+        data[name] = value
+        if self._random.random() < 0.1:
+            del data[name]
+        return data
+
+    def _one_of(self, choices: Sequence[T]) -> T:
+        return choices[int(self._random.random() * len(choices))]
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        document = self._documents.get(path)
+        return None if document is None else {key: value_of(value) for key, value in document.fields.items()}
+
+    def _set(self, path: str, data: dict[str, Any]) -> Any:
+        write = _WritePb()
+        write.update.name = ROOT + path
+        for key, value in data.items():
+            _encode(write.update.fields[key], value)
+        return write
+
+    def _commit(self, writes: Sequence[Any]) -> None:
+        if self._log is not None:
+            self._log("app", ", ".join(_shown(write) for write in writes))
+        self._network.post(writes)
+
+
+def _encode(message: Any, value: Any) -> None:
+    match value:
+        case None:
+            message.null_value = 0
+        case bool():
+            message.boolean_value = value
+        case int():
+            message.integer_value = value
+        case float():
+            message.double_value = value
+        case str():
+            message.string_value = value
+        case list():
+            message.array_value.SetInParent()
+            for item in value:
+                _encode(message.array_value.values.add(), item)
+        case dict():
+            message.map_value.SetInParent()
+            for key, item in value.items():
+                _encode(message.map_value.fields[key], item)
+
+
+def _shown(write: Any) -> str:
+    if write.delete:
+        return f"delete {write.delete[len(ROOT) :]}"
+    fields = {key: value_of(value) for key, value in sorted(write.update.fields.items())}
+    return f"set {write.update.name[len(ROOT) :]} {fields}"

@@ -1,0 +1,112 @@
+"""What stands in the database, and what is wrong with it by the auditor's judgement."""
+
+from typing import Any
+
+from balance.balances import VERSION
+from tests.simulation import auditor
+from tests.simulation.auditor import EXPONENTS, LATER_EXPONENTS, Discrepancy, Reading, Rules, StoredBalance, value_of
+from tests.simulation.profile import Profile
+
+
+class Audit:
+    """Follows the commits: what stands in the database now."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._rules = Rules(EXPONENTS, profile.minor_units, profile.nested)
+        self._later_rules = Rules(LATER_EXPONENTS, profile.minor_units, profile.nested)
+        self.documents: dict[str, Any] = {}
+        """By path, as stored."""
+        self._readings: dict[tuple[int, bool], tuple[Any, Reading]] = {}
+
+    def follow(self, path: str, document: Any | None) -> None:
+        """A document was written, or deleted (None)."""
+        if document is None:
+            del self.documents[path]
+        else:
+            self.documents[path] = document
+
+    def rules(self, version: int) -> Rules:
+        """The rules of a version of the code."""
+        return self._rules if version <= VERSION else self._later_rules
+
+    def collection(self, collection_id: str) -> list[tuple[str, Any]]:
+        """The paths and documents of all collections of this name, by path."""
+        return sorted((path, found) for path, found in self.documents.items() if path.split("/")[-2] == collection_id)
+
+    def existing_groups(self) -> list[str]:
+        """The groups whose document exists."""
+        return [path.split("/")[1] for path, _ in self.collection("groups")]
+
+    def balance(self, group: str) -> StoredBalance | None:
+        """The balance of a group, judged for itself; None when there is none. Of a stale one only the version counts."""
+        document = self.documents.get(f"groups/{group}/metadata/balance")
+        return None if document is None else self.check_commit(group, document)
+
+    def check_commit(self, group: str, document: Any) -> StoredBalance:
+        """A balance just written; raises Discrepancy when it contradicts itself."""
+        version = document.fields["version"].integer_value
+        if version == 0:
+            return StoredBalance(0, "", (0, 0), {}, {})
+        try:
+            stored = auditor.check_balance(group, document, self.rules(version))
+        except Discrepancy as error:
+            raise Discrepancy(f"the balance of {group}: {error}") from None
+        if stored.detail != "pairs" and not self._profile.small_documents:
+            raise Discrepancy(f"the balance of {group} is small, and yet stored as {stored.detail!r}")
+        return stored
+
+    def check(self, group: str, stored: StoredBalance) -> None:
+        """Raises Discrepancy when a balance is not what the documents say, by the rules of the version that wrote it."""
+        try:
+            auditor.compare(stored, self._read_all(stored.version).values(), group)
+        except Discrepancy as error:
+            raise Discrepancy(f"the balance of {group}: {error}") from None
+
+    def check_repaired(self, version: int) -> None:
+        """Every existing group has the right balance of this version, and every fault is right."""
+        for group in self.existing_groups():
+            stored = self.balance(group)
+            if stored is None or stored.version != version:
+                raise Discrepancy(f"{group} has {'no balance' if stored is None else f'one of version {stored.version}'}")
+            self.check(group, stored)
+        self.check_faults(later=version > VERSION, everywhere=not (self._profile.loses_events or self._profile.new_rules))
+
+    def check_faults(self, *, later: bool, everywhere: bool) -> None:
+        """The faults are exactly those of the documents as they are; everywhere, or only in existing groups."""
+        expected = {
+            (reading.fault.group, path): reading.fault
+            for path, reading in self._read_all(VERSION + later).items()
+            if reading.fault is not None
+        }
+        stored = {}
+        for fault_path, document in self.collection("balanceFaults"):
+            data = {key: value_of(value) for key, value in document.fields.items()}
+            key = (fault_path.split("/")[1] if fault_path.startswith("groups/") else None, data["source"])
+            if key in stored:
+                raise Discrepancy(f"there are two faults of {key}")
+            stored[key] = data
+        if not everywhere:
+            groups = self.existing_groups()
+            expected = {key: fault for key, fault in expected.items() if key[0] in groups}
+            stored = {key: data for key, data in stored.items() if key[0] in groups}
+        if set(stored) != set(expected):
+            raise Discrepancy(f"faults are stored for {sorted(stored, key=str)}, but should be for {sorted(expected, key=str)}")
+        for key, data in stored.items():
+            if data["field"] not in expected[key].fields:
+                raise Discrepancy(f"the fault of {key[1]} names {data['field']}, not {set(expected[key].fields)}")
+            update_time = self.documents[key[1]].update_time
+            if data["since"] != (update_time.seconds, update_time.nanos):
+                raise Discrepancy(f"the fault of {key[1]} is since {data['since']}, not {update_time}")
+
+    def _read_all(self, version: int) -> dict[str, Reading]:
+        """What every expense and settlement says, by path."""
+        rules, is_later = self.rules(version), version > VERSION
+        readings = {}
+        for path, document in (*self.collection("expenses"), *self.collection("settlements")):
+            _, reading = self._readings.get((id(document), is_later), (None, None))
+            if reading is None:
+                reading = auditor.read(path, document, rules)
+                self._readings[id(document), is_later] = (document, reading)
+            readings[path] = reading
+        return readings

@@ -1,0 +1,261 @@
+"""The product's narrow view of Firestore over the embedded server's engine, in process and on virtual time.
+
+Each call is a point at which the actor sleeps for as long as the call takes, so that others come between; and at which it may
+fail, or its process die. Requests, answers and errors are encoded, decoded and translated by the product's own store.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import grpc
+from google.api_core.exceptions import from_grpc_status
+
+from emulator.engine import Engine
+from emulator.errors import RpcError
+from emulator.query import PreparedQuery
+from emulator.transactions import Waiting
+from tests.simulation.product import Product
+from tests.simulation.profile import SECOND_US, Chaos, Fate, Profile
+from tests.simulation.scheduler import Scheduler
+
+DATABASE = "projects/demo/databases/(default)"
+ROOT = f"{DATABASE}/documents/"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CONFLICTS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_time(time_us: int) -> datetime:
+    """Microseconds since the epoch as a datetime."""
+    return _EPOCH + timedelta(microseconds=time_us)
+
+
+def to_us(time: datetime) -> int:
+    """A datetime as microseconds since the epoch."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+class Network:
+    """What lies between processes and the engine: latency, faults, and the decoded documents that they share."""
+
+    def __init__(self, engine: Engine, scheduler: Scheduler, random: Random, profile: Profile, chaos: Chaos) -> None:
+        self.engine = engine
+        self.scheduler = scheduler
+        self.random = random
+        self.chaos = chaos
+        self.real_codec = profile.real_codec
+        self._coarse = profile.coarse_clock
+        self._slow = profile.slow
+        self._decoded: dict[int, tuple[Any, dict[str, Any], datetime]] = {}
+        self._prepared: dict[Any, PreparedQuery] = {}
+        self._next_tick_us = 0
+
+    def latency_us(self) -> int:
+        """How long a call is under way."""
+        roll = self.random.random()
+        if self.chaos.stall and roll < self.chaos.stall:
+            return int(roll / self.chaos.stall * 100 * SECOND_US)
+        if self._slow and roll > 0.96:
+            return int((roll - 0.96) * 250 * SECOND_US)
+        if self._coarse:
+            return int(roll * 4) * 1_000
+        return int(1_000 / (roll + 0.02))
+
+    def call(self, operation: Callable[[], Any]) -> Any:
+        """Do something on the engine, after waiting for locks if need be."""
+        answer = operation()
+        if isinstance(answer, Waiting):
+            self.tick_at(answer.deadline_us)
+            self.scheduler.wait(answer.on_ready)
+            return answer.result()
+        return answer
+
+    def post(self, writes: Sequence[Any]) -> None:
+        """Write from outside of any transaction, without waiting for the answer."""
+        answer = self.engine.commit(writes)
+        if isinstance(answer, Waiting):
+            self.tick_at(answer.deadline_us)
+
+    def tick_at(self, time_us: int) -> None:
+        """Have the engine end what waited or lived too long at that time."""
+        self.scheduler.at(time_us, self.engine.tick)
+
+    def decoded(self, product: Product, document: Any) -> tuple[dict[str, Any], datetime]:
+        """The fields and update time of a stored document, which never changes; every copy of the product decodes alike."""
+        found = self._decoded.get(id(document))
+        if found is None:
+            values = product.store
+            found = (document, values.decode_fields(document.fields), values.to_datetime(document.update_time))
+            self._decoded[id(document)] = found
+        return found[1], found[2]
+
+    def prepared(self, query: Any, request: Callable[[], Any]) -> PreparedQuery:
+        """The engine's form of a query."""
+        found = self._prepared.get(query)
+        if found is None:
+            message = request()
+            found = self._prepared[query] = PreparedQuery(message.parent, message.structured_query)
+        return found
+
+
+class SimulatedFirestore:
+    """The database as one process sees it."""
+
+    def __init__(self, network: Network, product: Product, die: Callable[[], None], is_alive: Callable[[], bool]) -> None:
+        self.network = network
+        self.product = product
+        self.die = die
+        self.is_alive = is_alive
+        self.sdk = product.store.SdkFirestore(None, DATABASE, is_emulator=True)
+
+    def begin(self) -> "SimulatedTransaction":
+        """See Firestore.begin."""
+        return SimulatedTransaction(self)
+
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Any]:
+        """See Firestore.get."""
+        at_us = None if read_time is None else to_us(read_time)
+        self.before_read(in_transaction=False)
+        engine = self.network.engine
+        read = self.call(lambda: engine.get([ROOT + path for path in paths], None, at_us), past=read_time is not None)
+        return self.snapshots(paths, read)
+
+    def query(self, query: Any, *, read_time: datetime | None = None) -> Iterator[Any]:
+        """See Firestore.query."""
+        at_us = None if read_time is None else to_us(read_time)
+        self.before_read(in_transaction=False)
+        engine, prepared = self.network.engine, self.prepared(query)
+        result = self.call(lambda: engine.query(prepared, None, at_us), past=read_time is not None)
+        yield from self.matches(query, prepared, result)
+
+    def prepared(self, query: Any) -> PreparedQuery:
+        """The engine's form of a query."""
+        return self.network.prepared(query, lambda: self.sdk.query_request(query))
+
+    def before_read(self, *, in_transaction: bool) -> None:
+        """Let time pass, and perhaps fail."""
+        network = self.network
+        network.scheduler.sleep(network.latency_us())
+        fate = network.chaos.of_read(in_transaction)
+        if fate is Fate.CRASH_BEFORE:
+            self.crash()
+        if fate is not None:
+            raise self.product.firestore.TransientError(fate)
+
+    def crash(self) -> None:
+        """The process dies; does not return."""
+        scheduler = self.network.scheduler
+        scheduler.at(scheduler.now_us, self.die)
+        scheduler.wait(lambda wake: None)
+        raise AssertionError("a dead process went on")
+
+    def call(self, operation: Callable[[], Any], *, commit: bool = False, past: bool = False) -> Any:
+        """Do something on the engine; its errors become the product's."""
+        try:
+            return self.network.call(operation)
+        except RpcError as error:
+            with self.product.store.translated(commit=commit, past=past):
+                raise from_grpc_status(error.code, error.message) from error
+
+    def snapshots(self, paths: Sequence[str], read: Any) -> list[Any]:
+        """The answer to a get."""
+        read_time = to_time(read.read_time_us)
+        return [self.snapshot(path, document, read_time) for path, document in zip(paths, read.documents, strict=True)]
+
+    def snapshot(self, path: str, document: Any, read_time: datetime) -> Any:
+        """One document as the product sees it."""
+        if document is None:
+            return self.product.firestore.Snapshot(path, None, None, read_time)
+        if self.network.real_codec:
+            return self.sdk.snapshot(document, self.product.store.to_timestamp(read_time))
+        fields, update_time = self.network.decoded(self.product, document)
+        return self.product.firestore.Snapshot(path, fields, update_time, read_time)
+
+    def matches(self, query: Any, prepared: PreparedQuery, result: Any) -> list[Any]:
+        """The answer to a query."""
+        read_time = to_time(result.read_time_us)
+        if query.select is not None:
+            projected = (prepared.project(document) for document in result.value)
+            return [self.sdk.snapshot(document, self.product.store.to_timestamp(read_time)) for document in projected]
+        return [self.snapshot(document.name[len(ROOT) :], document, read_time) for document in result.value]
+
+
+class SimulatedTransaction:
+    """One attempt at a read-write transaction."""
+
+    def __init__(self, firestore: SimulatedFirestore) -> None:
+        self._firestore = firestore
+        self._id: bytes | None = None
+
+    def get(self, paths: Sequence[str]) -> list[Any]:
+        """See Transaction.get."""
+        firestore = self._firestore
+        id_ = self._before_read()
+        engine = firestore.network.engine
+        return firestore.snapshots(paths, firestore.call(lambda: engine.get([ROOT + path for path in paths], id_)))
+
+    def query(self, query: Any) -> list[Any]:
+        """See Transaction.query."""
+        firestore = self._firestore
+        id_ = self._before_read()
+        engine, prepared = firestore.network.engine, firestore.prepared(query)
+        return firestore.matches(query, prepared, firestore.call(lambda: engine.query(prepared, id_)))
+
+    def _before_read(self) -> bytes:
+        self._firestore.before_read(in_transaction=True)
+        if self._id is None:
+            engine = self._firestore.network.engine
+            self._id = engine.begin()
+        return self._id
+
+    def commit(self, writes: Iterable[Any]) -> datetime:
+        """See Transaction.commit."""
+        firestore, network, id_ = self._firestore, self._firestore.network, self._id
+        assert id_ is not None, "the first read of a transaction is a get"
+        messages = [firestore.sdk.write(write) for write in writes]
+        network.scheduler.sleep(network.latency_us())
+        fate = network.chaos.of_commit()
+        if fate is Fate.CRASH_BEFORE:
+            firestore.crash()
+        if fate is Fate.LATE:
+            # On its way for longer than the client waits; and the rollback that the client sends overtakes it or is lost.
+            network.scheduler.after(int(network.random.random() * 2 * SECOND_US), lambda: _commit_late(network, messages, id_))
+            if network.random.random() < 0.5:
+                self._id = None
+        if fate is Fate.ABORTED:
+            network.engine.rollback(id_)
+        if fate in (Fate.LATE, Fate.ABORTED, Fate.LOST):
+            raise firestore.product.firestore.TransientError(fate)
+        result = firestore.call(lambda: network.engine.commit(messages, id_), commit=True)
+        if fate is Fate.CRASH_AFTER:
+            firestore.crash()
+        if fate is Fate.UNKNOWN:
+            raise firestore.product.firestore.TransientError(fate)
+        self._id = None
+        return to_time(result.commit_time_us)
+
+    def rollback(self) -> None:
+        """See Transaction.rollback. A dead process sends none; its locks are held until they expire."""
+        firestore, network, id_ = self._firestore, self._firestore.network, self._id
+        if id_ is None:
+            return
+        self._id = None
+        if firestore.is_alive() and not (network.chaos.lost_rollback and network.random.random() < network.chaos.lost_rollback):
+            if network.engine.is_active(id_):
+                network.engine.rollback(id_)
+        elif network.engine.is_active(id_):
+            network.tick_at(network.scheduler.now_us + network.engine.settings.transaction_idle_us)
+            network.tick_at(network.scheduler.now_us + network.engine.settings.transaction_total_us)
+
+
+def _commit_late(network: Network, messages: Sequence[Any], id_: bytes) -> None:
+    try:
+        answer = network.engine.commit(messages, id_)
+    except RpcError as error:
+        if error.code not in _CONFLICTS:
+            raise
+        return
+    if isinstance(answer, Waiting):
+        network.tick_at(answer.deadline_us)

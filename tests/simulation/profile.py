@@ -1,0 +1,169 @@
+"""What one schedule is made of, drawn from its seed.
+
+Each schedule switches most of its dangers off and a few on ("swarm testing"): a schedule in which everything happens at once
+seldom gets far enough to break anything.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+
+class Roll(StrEnum):
+    """Which versions of the code run."""
+
+    NONE = "one version"
+    OUT = "roll-out of a later version"
+    BACK = "roll-out and roll-back"
+
+
+class Fate(StrEnum):
+    """What happens to a call of Firestore instead of its success."""
+
+    CRASH_BEFORE = "the process dies before the call"
+    CRASH_AFTER = "the process dies after the call took effect"
+    ABORTED = "ABORTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    LOST = "DEADLINE_EXCEEDED, without effect"
+    UNKNOWN = "DEADLINE_EXCEEDED, but it took effect"
+    LATE = "DEADLINE_EXCEEDED, and it takes effect later"
+
+
+@dataclass(slots=True)
+class Chaos:
+    """The rates of faults, each from 0 to 1, until `stop`."""
+
+    random: Random
+    crash: float
+    aborted: float
+    unknown: float
+    unavailable: float
+    stall: float
+    lost_rollback: float
+    is_on: bool = True
+
+    def stop(self) -> None:
+        """From now on nothing fails."""
+        self.is_on = False
+        self.crash = self.aborted = self.unknown = self.unavailable = self.stall = self.lost_rollback = 0.0
+
+    def of_read(self, in_transaction: bool) -> Fate | None:
+        """The fate of a read."""
+        roll = self.random.random()
+        if roll < self.crash / 6:
+            return Fate.CRASH_BEFORE
+        roll -= self.crash / 6
+        if roll < self.unavailable:
+            return Fate.UNAVAILABLE
+        if in_transaction and roll < self.unavailable + self.aborted / 8:
+            return Fate.ABORTED
+        return None
+
+    def of_commit(self) -> Fate | None:
+        """The fate of a commit."""
+        roll = self.random.random()
+        for rate, fate in (
+            (self.crash / 2, Fate.CRASH_BEFORE),
+            (self.crash / 2, Fate.CRASH_AFTER),
+            (self.unknown / 3, Fate.LOST),
+            (self.unknown / 3, Fate.UNKNOWN),
+            (self.unknown / 3, Fate.LATE),
+            (self.aborted, Fate.ABORTED),
+        ):
+            if roll < rate:
+                return fate
+            roll -= rate
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The choices for one schedule."""
+
+    groups: int
+    users: int
+    documents: int
+    writes: int
+    nested: bool
+    minor_units: bool
+    small_documents: bool
+    """The product's limit for a balance document is so low that levels of detail change."""
+    real_codec: bool
+    """Events travel as bytes, and every snapshot is decoded by the product's own codec."""
+    optimistic: bool
+    instances: int
+    coarse_clock: bool
+    slow: bool
+    """Calls may take seconds."""
+    roll: Roll
+    new_rules: bool
+    """The later version understands a currency more."""
+    loses_events: bool
+    switches_off: bool
+    expires: bool
+    tampers: bool
+    deletes_groups: bool
+    rebuilds: int
+    duplicates: float
+    other_ids: bool
+    longest_delay_us: int
+    time_error_us: int
+    pauses: bool
+    """Minutes to days pass between some writes."""
+
+
+def draw(random: Random) -> tuple[Profile, Chaos]:
+    """The profile and the faults of a schedule."""
+
+    def chance(probability: float) -> bool:
+        return random.random() < probability
+
+    def one_of(*choices: T) -> T:
+        return choices[int(random.random() * len(choices))]
+
+    roll = Roll.NONE if chance(0.75) else one_of(Roll.OUT, Roll.BACK)
+    profile = Profile(
+        groups=one_of(1, 1, 2, 3),
+        users=one_of(2, 3, 4),
+        documents=one_of(1, 2, 3, 5),
+        writes=one_of(4, 6, 8, 12),
+        nested=chance(0.1),
+        minor_units=chance(0.1),
+        small_documents=chance(0.05),
+        real_codec=chance(0.1),
+        optimistic=chance(0.1),
+        instances=one_of(1, 2, 3),
+        coarse_clock=chance(0.4),
+        slow=chance(0.15),
+        roll=roll,
+        new_rules=roll is not Roll.NONE and chance(0.4),
+        loses_events=chance(0.1),
+        switches_off=chance(0.12),
+        expires=chance(0.15),
+        tampers=chance(0.05),
+        deletes_groups=roll is not Roll.BACK and chance(0.12),
+        rebuilds=one_of(0, 0, 1, 2, 4),
+        duplicates=one_of(0.0, 0.1, 0.3, 0.5),
+        other_ids=chance(0.5),
+        longest_delay_us=one_of(SECOND_US // 10, SECOND_US, MINUTE_US, 2 * HOUR_US, 25 * HOUR_US),
+        time_error_us=one_of(0, 1_000, 10 * MINUTE_US),
+        pauses=chance(0.35),
+    )
+    chaos = Chaos(
+        random,
+        crash=one_of(0.0, 0.0, 0.05, 0.2),
+        aborted=one_of(0.0, 0.0, 0.1, 0.3, 0.6),
+        unknown=one_of(0.0, 0.0, 0.03, 0.1),
+        unavailable=one_of(0.0, 0.0, 0.02),
+        stall=one_of(0.0, 0.0, 0.0, 0.02),
+        lost_rollback=one_of(0.0, 0.0, 0.3),
+    )
+    return profile, chaos

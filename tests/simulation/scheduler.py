@@ -1,0 +1,114 @@
+"""Virtual time and the actors that live in it.
+
+Everything that happens is an entry in one queue, ordered by time and then by age. An actor is a greenlet: it runs until it
+sleeps or waits, and continues when its entry's turn comes. So what the actors' random latencies say is the only thing that
+decides how they interleave, and hours cost nothing.
+"""
+
+import heapq
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+from greenlet import getcurrent, greenlet
+
+
+class Killed(BaseException):
+    """Thrown into the actors of a process that dies."""
+
+
+class Scheduler:
+    """The queue and the clock, in microseconds."""
+
+    def __init__(self, start_us: int) -> None:
+        self.now_us = start_us
+        self.steps = 0
+        self._queue: list[tuple[int, int, Callable[..., Any]]] = []
+        self._entries = 0
+
+    def clock(self) -> int:
+        """Now."""
+        return self.now_us
+
+    def at(self, time_us: int, action: Callable[..., Any]) -> None:
+        """Do this at that time, or now when that is past."""
+        self._entries += 1
+        heapq.heappush(self._queue, (max(time_us, self.now_us), self._entries, action))
+
+    def after(self, delay_us: int, action: Callable[..., Any]) -> None:
+        """Do this after that time."""
+        self._entries += 1
+        heapq.heappush(self._queue, (self.now_us + delay_us, self._entries, action))
+
+    def run(self, is_over: Callable[[], object], max_steps: int) -> bool:
+        """Work off the queue until it is empty (True), `is_over`, or that many steps were done (False)."""
+        queue = self._queue
+        for _ in range(max_steps):
+            if not queue:
+                return True
+            if is_over():
+                return False
+            self.now_us, _, action = heapq.heappop(queue)
+            self.steps += 1
+            action()
+        return not queue
+
+    # For actors
+
+    def spawn(self, body: Callable[[], None]) -> greenlet:
+        """Start an actor; it runs at once up to its first sleep. Not to be called by an actor."""
+
+        def main() -> None:
+            with suppress(Killed):
+                body()
+
+        actor = greenlet(main)
+        actor.switch()
+        return actor
+
+    def sleep(self, delay_us: int) -> None:
+        """Let others run for so long."""
+        actor = getcurrent()
+        self._entries += 1
+        heapq.heappush(self._queue, (self.now_us + delay_us, self._entries, actor.switch))
+        hub(actor).switch()
+
+    def wait(self, subscribe: Callable[[Callable[[], None]], None]) -> None:
+        """Sleep until the callback that `subscribe` is given is called."""
+        actor = getcurrent()
+        subscribe(lambda: self.after(0, actor.switch))
+        hub(actor).switch()
+
+
+def hub(actor: greenlet) -> greenlet:
+    """The greenlet that works off the queue: that which started the actor."""
+    return cast(greenlet, actor.parent)
+
+
+def kill(actor: greenlet) -> None:
+    """End an actor where it stands. Not to be called by an actor."""
+    if not actor.dead:
+        actor.throw(Killed)
+
+
+class Signal:
+    """What a thread that waits in the product's group commit sleeps on."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._is_set = False
+        self._wake: Callable[[], None] | None = None
+
+    def set(self) -> None:
+        """Wake the waiter, now or as soon as it waits."""
+        self._is_set = True
+        if self._wake is not None:
+            self._wake()
+
+    def wait(self) -> None:
+        """Sleep until set."""
+        if not self._is_set:
+            self._scheduler.wait(self._subscribe)
+
+    def _subscribe(self, wake: Callable[[], None]) -> None:
+        self._wake = wake

@@ -1,0 +1,547 @@
+"""One schedule: a seed, what it makes happen, and the verdict.
+
+The app writes; each change of an expense or settlement becomes an event; events are delivered to processes that run the
+product, late, twice, in another order, until they are acknowledged; processes and calls fail. Then the faults stop, everything
+drains, the auditor compares every balance and fault with the documents, and every event is delivered once more.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Any
+
+from google.cloud.firestore_v1 import types
+from google.events.cloud.firestore_v1 import DocumentEventData
+from greenlet import getcurrent
+
+from balance.balances import VERSION
+from emulator.changes import Change
+from emulator.engine import Engine
+from emulator.engine import Settings as EngineSettings
+from tests.simulation.app import App, Log, scene
+from tests.simulation.audit import Audit
+from tests.simulation.auditor import Discrepancy
+from tests.simulation.database import DATABASE, ROOT, Network, SimulatedFirestore, to_time
+from tests.simulation.product import LATER_VERSION, Edit, Product, product
+from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Roll, draw
+from tests.simulation.scheduler import Scheduler, Signal, kill
+
+START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00Z
+MAX_STEPS = 60_000
+MOST_ATTEMPTS_AT_REST = 12
+RECORD_TTL_US = 7 * DAY_US
+
+_WritePb = types.Write.pb()
+_EventDataPb = DocumentEventData.pb()
+
+
+class Failure(AssertionError):
+    """A schedule in which something was wrong."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What happened in one schedule, or several."""
+
+    schedules: int = 0
+    writes: int = 0
+    events: int = 0
+    deliveries: int = 0
+    crashes: int = 0
+    failures: int = 0
+    """Deliveries that raised, to be redelivered."""
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: "Figures") -> None:
+        """Add up."""
+        self.schedules += other.schedules
+        self.writes += other.writes
+        self.events += other.events
+        self.deliveries += other.deliveries
+        self.crashes += other.crashes
+        self.failures += other.failures
+        for outcome, count in other.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+
+
+@dataclass(slots=True)
+class Process:
+    """An instance of the function: one copy of the product's bookkeeper with a line of its own."""
+
+    name: str
+    product: Product
+    updates_on: bool
+    keeper: Any = None
+    is_alive: bool = True
+    is_retired: bool = False
+    """Gets no new work."""
+    actors: dict[Any, Callable[[], None]] = field(default_factory=dict)
+    """Each with what is to be done when it dies."""
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """One write of a source document, to be delivered."""
+
+    number: int
+    change: Change
+    source: str
+    was_lost: bool = False
+
+
+class Simulation:
+    """A schedule."""
+
+    def __init__(self, seed: int, *, edits: tuple[Edit, ...] = (), trace: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.edits = edits
+        self.profile, self.chaos = draw(self.random)
+        self.scheduler = Scheduler(START_US)
+        self._print = trace
+        self.log: Log | None = None if trace is None else self._trace
+        self.engine = Engine(DATABASE, self.scheduler.clock, settings=EngineSettings(optimistic=self.profile.optimistic))
+        self.engine.subscribe(self._on_commit)
+        self.network = Network(self.engine, self.scheduler, self.random, self.profile, self.chaos)
+        self.scene = scene(self.random, self.profile)
+        self.audit = Audit(self.profile)
+        self.app = App(self.network, self.audit.documents, self.random, self.profile, self.scene, self.log)
+        self.figures = Figures(schedules=1)
+        self.events: list[Event] = []
+        self.processes: list[Process] = []
+        self.violation: Exception | None = None
+        self.updates_on = True
+        self.is_later = False
+        """Which version is launched."""
+        self.was_gone: set[str] = set()
+        """Groups that did not exist at some time."""
+        self.balanced: set[str] = set()
+        """Groups for which an event answered that it is in the balance."""
+        self.tampered: set[str] = set()
+        self._bent: Any = None
+        """What a hand made of a balance."""
+        self._is_redelivering = False
+        self.may_rebuild: set[str] = set()
+        """Groups for which a redelivery may be answered by a rebuild."""
+        self._launched = 0
+
+    def run(self) -> Figures:
+        """Run the schedule; raises Failure."""
+        try:
+            self._plan()
+            self._drain("the faults stopped")
+            self._check_at_rest()
+            self._repair()
+            self._drain("the repair")
+            self.audit.check_repaired(self._final_version())
+            self._redeliver()
+            self._drain("the redelivery")
+            self.audit.check_repaired(self._final_version())
+        except (Discrepancy, AssertionError) as error:
+            raise Failure(f"seed {self.seed}: {error}") from error
+        return self.figures
+
+    # The plan
+
+    def _plan(self) -> None:
+        profile, random, at = self.profile, self.random, self.scheduler.at
+        self.app.set_up()
+        for _ in range(profile.instances):
+            self._launch()
+        time_us = START_US + SECOND_US
+        times = []
+        for _ in range(profile.writes):
+            time_us += self._gap_us()
+            times.append(time_us)
+            at(time_us, self.app.write)
+        self.figures.writes = profile.writes
+        end_us = time_us
+
+        def some_time() -> int:
+            """Most likely about the time of a write, when things are in motion."""
+            if random.random() < 0.2:
+                return START_US + int(random.random() * (end_us - START_US))
+            return times[int(random.random() * len(times))] + int(random.random() ** 3 * SECOND_US)
+
+        for _ in range(profile.rebuilds):
+            at(some_time(), self._request_rebuild)
+        if profile.deletes_groups:
+            for _ in range(3):
+                at(some_time(), self.app.toggle_group)
+        if profile.switches_off:
+            off_us, on_us = sorted((some_time(), some_time()))
+            at(off_us, lambda: self._switch(on=False))
+            at(on_us, lambda: self._switch(on=True))
+        if profile.tampers:
+            at(some_time(), self._tamper)
+        if profile.expires:
+            for _ in range(2):
+                at(some_time(), self._expire)
+        if profile.roll is not Roll.NONE:
+            out_us, back_us = sorted((some_time(), some_time()))
+            at(out_us, self._roll_out)
+            if profile.roll is Roll.BACK:
+                at(back_us, self._roll_back)
+        at(end_us + int(random.random() ** 3 * HOUR_US), self._stop_faults)
+
+    def _gap_us(self) -> int:
+        roll = self.random.random()
+        if self.profile.pauses and roll > 0.7:
+            return int(self.random.random() * self.random.choice((MINUTE_US, HOUR_US, 2 * HOUR_US, DAY_US, 5 * DAY_US)))
+        if roll < 0.25:
+            return 0
+        if roll < 0.8:
+            return int(self.random.random() ** 2 * SECOND_US / 10)
+        return int(self.random.random() ** 2 * 5 * SECOND_US)
+
+    def _stop_faults(self) -> None:
+        if self.log:
+            self.log("fate", "the faults stop")
+        self.chaos.stop()
+        self._switch(on=True)
+        if self.profile.roll is Roll.OUT:
+            for process in self.processes:
+                if process.product.version != LATER_VERSION:
+                    process.is_retired = True
+            if not self._available():
+                self._launch()
+
+    def _switch(self, *, on: bool) -> None:
+        """Turn updates off or on, in one process after the other."""
+        self.updates_on = on
+        for process in self.processes:
+            self.scheduler.after(int(self.random.random() ** 3 * 5 * SECOND_US), partial(self._switch_one, process))
+
+    def _switch_one(self, process: Process) -> None:
+        if self.log and process.updates_on != self.updates_on:
+            self.log(process.name, f"updates {'on' if self.updates_on else 'off'}")
+        process.updates_on = self.updates_on
+
+    def _tamper(self) -> None:
+        group = self.random.choice(self.scene.groups)
+        name = f"{ROOT}groups/{group}/metadata/balance"
+        document = self.audit.documents.get(f"groups/{group}/metadata/balance")
+        if document is None:
+            return
+        self.tampered.add(group)
+        write = _WritePb()
+        bend = self.random.randrange(4)
+        if bend == 0:
+            write.delete = name
+        else:
+            write.update.CopyFrom(document)
+            if bend == 1:
+                write.update.fields["version"].string_value = "1"
+            elif bend == 2:
+                write.update.fields["asOf"].timestamp_value.seconds += 10 * 86_400
+            else:
+                del write.update.fields["detail"]
+            self._bent = write.update
+        if self.log:
+            self.log("hand", f"bends the balance of {group}: {('deleted', 'version', 'asOf', 'detail')[bend]}")
+        self.network.post([write])
+
+    def _expire(self) -> None:
+        """Delete some of the records that have outlived their time."""
+        now_s = self.scheduler.now_us // SECOND_US
+        for path, document in self.audit.collection("balanceEvents"):
+            if document.fields["expireAt"].timestamp_value.seconds < now_s and self.random.random() < 0.7:
+                if self.log:
+                    self.log("ttl", f"deletes {path}, the record of {document.fields['source'].string_value}")
+                self.network.post([_WritePb(delete=document.name)])
+
+    # Processes
+
+    def _launch(self) -> None:
+        self._launched += 1
+        profile = self.profile
+        copy = product(later=self.is_later, new_rules=profile.new_rules, small=profile.small_documents, edits=self.edits)
+        process = Process(f"{'later' if self.is_later else 'process'}-{self._launched}", copy, self.updates_on)
+        firestore = SimulatedFirestore(self.network, copy, partial(self._die, process), lambda: process.is_alive)
+        layout = copy.layout.Layout(nested=profile.nested)
+        unit = copy.money.Unit.MINOR if profile.minor_units else copy.money.Unit.MAJOR
+        process.keeper = copy.bookkeeper.Bookkeeper(
+            firestore,
+            copy.settings.Settings(layout=layout, unit=unit),
+            updates_on=lambda: process.updates_on,
+            retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
+            new_signal=partial(Signal, self.scheduler),
+        )
+        self.processes.append(process)
+        if self.log:
+            self.log(process.name, "starts")
+
+    def _sleep_s(self, seconds: float) -> None:
+        self.scheduler.sleep(int(seconds * SECOND_US))
+
+    def _die(self, process: Process) -> None:
+        if not process.is_alive:
+            return
+        if self.log:
+            self.log(process.name, "DIES")
+        self.figures.crashes += 1
+        process.is_alive = False
+        self.processes.remove(process)
+        actors, process.actors = process.actors, {}
+        for actor, on_death in actors.items():
+            kill(actor)
+            on_death()
+        self.scheduler.after(int(self.random.random() * SECOND_US), self._replace)
+
+    def _replace(self) -> None:
+        if len(self._available()) < self.profile.instances:
+            self._launch()
+
+    def _available(self) -> list[Process]:
+        return [process for process in self.processes if not process.is_retired]
+
+    def _start(self, body: Callable[[Process], None], on_death: Callable[[], None]) -> None:
+        """Give a process something to do."""
+        available = self._available()
+        if not available:
+            self.scheduler.after(SECOND_US, on_death)
+            return
+        process = available[int(self.random.random() * len(available))]
+
+        def main() -> None:
+            actor = getcurrent()
+            process.actors[actor] = on_death
+            body(process)
+            del process.actors[actor]
+
+        self.scheduler.spawn(main)
+
+    def _roll_out(self) -> None:
+        """From now on the later version is launched; what runs is replaced bit by bit."""
+        self.is_later = True
+        self._launch()
+        for process in self.processes[:-1]:
+            self.scheduler.after(int(self.random.random() ** 2 * 10 * MINUTE_US), partial(self._retire, process))
+
+    def _retire(self, process: Process) -> None:
+        process.is_retired = True
+        self._replace()
+
+    def _roll_back(self) -> None:
+        self.is_later = False
+        for process in list(self.processes):
+            if process.product.version == LATER_VERSION:
+                self._die(process)
+        if not self._available():
+            self._launch()
+        for group in self.scene.groups:
+            self._rebuild(group, force=True)
+
+    def _final_version(self) -> int:
+        return LATER_VERSION if self.is_later else VERSION
+
+    # Work
+
+    def _request_rebuild(self) -> None:
+        self._rebuild(self.random.choice(self.scene.groups), force=self.random.random() < 0.4)
+
+    def _rebuild(self, group: str, *, force: bool) -> None:
+        again = partial(self._rebuild, group, force=force)
+
+        def body(process: Process) -> None:
+            try:
+                result = process.keeper.rebuild(group, force=force)
+            except process.product.changes.NewerVersion as error:
+                result = error
+            except process.product.firestore.TransientError as error:
+                result = error
+                self._later(again, 0)
+            if self.log:
+                self.log(
+                    process.name, f"rebuild of {group}{' (forced)' if force else ''}: {getattr(result, 'outcome', result)}"
+                )
+
+        self._start(body, on_death=partial(self._later, again, 0))
+
+    def _later(self, action: Callable[[], None], attempts: int) -> None:
+        """With the platform's back-off."""
+        longest_us = min(10 * MINUTE_US, 10 * SECOND_US * 2**attempts)
+        self.scheduler.after(int(longest_us * (0.5 + self.random.random())), action)
+
+    def _on_commit(self, changes: Sequence[Change]) -> None:
+        """What the commit means to triggers, and whether the balances in it hold together."""
+        for change in changes:
+            path = change.name[len(ROOT) :]
+            self.audit.follow(path, change.after)
+            segments = path.split("/")
+            if segments[-2] in ("expenses", "settlements"):
+                self._emit(change, path)
+            elif segments[-2] == "metadata":
+                self._on_balance(segments[1], change)
+            elif len(segments) == 2 and segments[0] == "groups" and change.after is None:
+                self.was_gone.add(segments[1])
+
+    def _on_balance(self, group: str, change: Change) -> None:
+        if change.after is None or (self._bent is not None and change.after.fields == self._bent.fields):
+            return
+        try:
+            self.audit.check_commit(group, change.after)
+        except Discrepancy as error:
+            self.violation = self.violation or error
+
+    def _emit(self, change: Change, source: str) -> None:
+        random, profile = self.random, self.profile
+        event = Event(len(self.events) + 1, change, source, profile.loses_events and random.random() < 0.2)
+        self.events.append(event)
+        self.figures.events += 1
+        if event.was_lost:
+            if self.log:
+                self.log(f"event {event.number}", f"{source}: LOST")
+            return
+        id_ = str(event.number)
+        copies = [id_]
+        while random.random() < profile.duplicates:
+            copies.append(f"{id_}.{len(copies)}" if profile.other_ids and random.random() < 0.5 else id_)
+        for copy in copies:
+            self.scheduler.after(self._delay_us(), partial(self._deliver, event, copy, self._event_time_us(event), 0))
+
+    def _delay_us(self) -> int:
+        roll = self.random.random()
+        if roll < 0.5:
+            return int(roll * SECOND_US / 10)
+        return int(self.random.random() ** 2 * self.profile.longest_delay_us)
+
+    def _event_time_us(self, event: Event) -> int:
+        return event.change.commit_time_us + int((2 * self.random.random() - 1) * self.profile.time_error_us)
+
+    def _deliver(self, event: Event, id_: str, time_us: int, attempts: int) -> None:
+        self.figures.deliveries += 1
+        if not self.chaos.is_on and attempts > MOST_ATTEMPTS_AT_REST:
+            self.violation = self.violation or Discrepancy(f"event {event.number} is not acknowledged though nothing fails")
+            return
+        again = partial(self._deliver, event, id_, time_us, attempts + 1 if not self.chaos.is_on else 0)
+        redeliver = partial(self._later, again, attempts)
+
+        def body(process: Process) -> None:
+            errors = (process.product.firestore.TransientError, process.product.changes.NewerVersion)
+            try:
+                delivered = self._source_event(event, process.product, id_, time_us)
+                consequences = process.product.events.effect(delivered, process.keeper.settings)
+                results = process.keeper.process(delivered, consequences)
+            except errors as error:
+                self.figures.failures += 1
+                if self.log:
+                    self.log(process.name, f"event {id_}, {event.source}: {type(error).__name__}: {error}")
+                redeliver()
+                return
+            if self.log:
+                shown = ", ".join(f"{result.outcome} in {result.group_id}" for result in results) or "nothing to do"
+                self.log(process.name, f"event {id_}, {event.source}: {shown}")
+            for result in results:
+                self._answered(event, result.group_id, str(result.outcome))
+
+        self._start(body, on_death=redeliver)
+
+    def _source_event(self, event: Event, copy: Product, id_: str, time_us: int) -> Any:
+        """The event as the product's trigger would have it."""
+        kind = copy.sources.Kind.EXPENSE if "expenses/" in event.source else copy.sources.Kind.SETTLEMENT
+        before, after = event.change.before, event.change.after
+        if self.profile.real_codec:
+            data = _EventDataPb()
+            for side, document in (("old_value", before), ("value", after)):
+                if document is not None:
+                    getattr(data, side).ParseFromString(document.SerializeToString())
+            return copy.events.decode(data.SerializeToString(), kind=kind, event_id=id_, time=to_time(time_us))
+        version, decoded = copy.events.Version, self.network.decoded
+        return copy.events.SourceEvent(
+            event_id=id_,
+            time=to_time(time_us),
+            source=event.source,
+            kind=kind,
+            before=None if before is None else version(*decoded(copy, before)),
+            after=None if after is None else version(*decoded(copy, after)),
+        )
+
+    def _answered(self, event: Event, group: str | None, outcome: str) -> None:
+        self.figures.outcomes[outcome] = self.figures.outcomes.get(outcome, 0) + 1
+        if group is not None and outcome in ("APPLIED", "REBUILT"):
+            self.balanced.add(group)
+        if not self._is_redelivering or outcome in ("DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"):
+            return
+        # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild.
+        if (outcome == "REBUILT" and group in self.may_rebuild) or (
+            event.was_lost and group not in self.audit.existing_groups()
+        ):
+            return
+        self.violation = self.violation or Discrepancy(f"event {event.number} was redelivered, and {outcome} in {group}")
+
+    # The end
+
+    def _drain(self, since: str) -> None:
+        is_empty = self.scheduler.run(lambda: self.violation, MAX_STEPS)
+        if self.violation is not None:
+            raise self.violation
+        if not is_empty:
+            raise Discrepancy(f"after {MAX_STEPS} steps there is still something to do; {since}")
+
+    def _check_at_rest(self) -> None:
+        """Without any repair: right, or known not to be."""
+        profile = self.profile
+        for group in self.audit.existing_groups():
+            if profile.loses_events or group in self.tampered:
+                continue
+            stored = self.audit.balance(group)
+            if stored is None:
+                excused = group in self.was_gone or profile.switches_off or group not in self.balanced
+                if not excused:
+                    raise Discrepancy(f"{group} has no balance")
+            elif stored.version == 0:
+                if not (profile.switches_off or group in self.was_gone):
+                    raise Discrepancy(f"the balance of {group} is stale, but updates were never off")
+            elif stored.version == VERSION or not profile.new_rules:
+                # By other rules the earlier version may have acknowledged what moves no money by its own.
+                self.audit.check(group, stored)
+        if not (profile.loses_events or self.tampered or profile.new_rules):
+            self.audit.check_faults(later=False, everywhere=True)
+
+    def _repair(self) -> None:
+        """What the next event, a read or the nightly reconciliation does."""
+        for group in self.audit.existing_groups():
+            stored = None if group in self.tampered else self.audit.balance(group)
+            force = self.profile.loses_events or group in self.tampered
+            if force or stored is None or stored.version != self._final_version() or self.profile.new_rules:
+                self._rebuild(group, force=force)
+
+    def _redeliver(self) -> None:
+        """Deliver everything once more, at once or days later."""
+        roll = self.random.random()
+        if self.profile.expires:
+            pause_us = int((3 + 7 * roll) * DAY_US)
+        else:
+            pause_us = int(self.random.choice((0, 0, HOUR_US, 3 * DAY_US)) * roll)
+        start_us = self.scheduler.now_us + pause_us
+        if self.log:
+            self.log("fate", f"in {pause_us / HOUR_US:.1f} h everything is delivered once more")
+        self._is_redelivering = True
+        self.may_rebuild = {group for group in self.scene.groups if self._may_rebuild(group, start_us)}
+        if self.profile.expires:
+            self.scheduler.at(start_us, self._expire)
+        for event in self.events:
+            time_us = start_us + int(self.random.random() * SECOND_US / 10)
+            self.scheduler.at(time_us, partial(self._deliver, event, f"{event.number}.r", self._event_time_us(event), 0))
+
+    def _may_rebuild(self, group: str, now_us: int) -> bool:
+        """Whether, for some event, it can no longer be told that the group's balance holds it."""
+        stored = self.audit.balance(group)
+        if stored is None:
+            return False
+        as_of_us = stored.as_of[0] * SECOND_US + stored.as_of[1] // 1_000
+        is_unreadable = now_us - as_of_us > HOUR_US - MINUTE_US
+        return any(
+            now_us - event.change.commit_time_us > RECORD_TTL_US // 2 - HOUR_US
+            or (is_unreadable and event.change.after is None and abs(event.change.commit_time_us - as_of_us) < 2 * HOUR_US)
+            for event in self.events
+        )
+
+    def _trace(self, who: str, what: str) -> None:
+        assert self._print is not None
+        days, rest_us = divmod(self.scheduler.now_us - START_US, DAY_US)
+        hours, rest_us = divmod(rest_us, HOUR_US)
+        minutes, rest_us = divmod(rest_us, MINUTE_US)
+        self._print(f"{days}d {hours:02}:{minutes:02}:{rest_us / SECOND_US:09.6f}  {who:<12} {what}")
