@@ -35,7 +35,8 @@ def to_timestamp(time: datetime) -> Timestamp:
 
 def decode_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a document or map value."""
-    return {name: decode(value) for name, value in fields.items()}
+    # Not items(): that of a protobuf map is generic Python code, and takes most of the time.
+    return {name: decode(fields[name]) for name in fields}
 
 
 def decode(value: Any) -> Any:
@@ -48,7 +49,7 @@ def decode(value: Any) -> Any:
     if kind == "double_value":
         return value.double_value
     if kind == "map_value":
-        return {name: decode(item) for name, item in value.map_value.fields.items()}
+        return decode_fields(value.map_value.fields)
     if kind == "array_value":
         return [decode(item) for item in value.array_value.values]
     if kind == "timestamp_value":
