@@ -137,6 +137,19 @@ def test_a_failed_commit_leaves_nothing_behind(engine: Engine) -> None:
     assert engine.sizes()["pastVersions"] == 0
 
 
+def test_the_future_cannot_be_read(engine: Engine, clock: Clock) -> None:
+    assert "future" in fails(lambda: engine.get([A], read_time_us=clock.now_us + 1), INVALID_ARGUMENT)
+    assert "future" in fails(lambda: engine.begin(False, read_time_us=clock.now_us + 1), INVALID_ARGUMENT)
+
+
+def test_a_later_write_of_a_commit_sees_the_earlier_ones(engine: Engine) -> None:
+    only_if_it_exists = write(A, 2)
+    only_if_it_exists.current_document.exists = True
+    assert len(committed(engine.commit([write(A, 1), only_if_it_exists])).applied) == 2
+    fails(lambda: engine.commit([write(A, None), only_if_it_exists]), grpc.StatusCode.NOT_FOUND)
+    assert get(engine, A) == 2
+
+
 # Changes
 
 
@@ -326,6 +339,19 @@ def test_reads_after_a_phantom_are_of_the_instant_before_it(engine: Engine) -> N
     fails(lambda: engine.commit([], transaction), ABORTED)
 
 
+def test_a_doomed_transaction_still_finds_the_versions_of_its_instant(clock: Clock) -> None:
+    engine = Engine(DATABASE, clock, settings=Settings(retention_us=0))
+    other = f"{ROOT}/others/a"
+    put(engine, other, 1)
+    transaction = engine.begin()
+    engine.query(all_numbers(), transaction)
+    put(engine, A, 1)
+    put(engine, other, 2)
+    clock.now_us += 2 * SECOND_US
+    engine.tick()
+    assert get(engine, other, transaction) == 1
+
+
 # Read-only transactions
 
 
@@ -353,6 +379,20 @@ def test_a_read_only_transaction_may_begin_in_the_past(engine: Engine, clock: Cl
 
 
 # Expiry
+
+
+def test_who_waits_for_a_lock_is_not_idle(clock: Clock) -> None:
+    engine = Engine(DATABASE, clock, settings=Settings(lock_wait_us=100 * SECOND_US))
+    holder, other = engine.begin(retry_of=b"x"), engine.begin()
+    get(engine, A, holder)
+    read = waiting(engine.get([A], other))
+    for _ in range(9):
+        clock.now_us += 10 * SECOND_US
+        get(engine, A, holder)
+        engine.tick()
+    engine.commit([], holder)
+    assert numbers(read.result()) == [None]
+    put(engine, A, 1, other)
 
 
 def test_transactions_expire(engine: Engine, clock: Clock) -> None:
