@@ -37,6 +37,8 @@ class Step(StrEnum):
     REBUILT = "rebuilt"
     WOULD_REBUILD = "would rebuild"
     """A dry run."""
+    ENQUEUED = "enqueued"
+    """A task will do it."""
     GONE = "gone"
     """The group was deleted meanwhile, or never was."""
     FAILED = "failed"
