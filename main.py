@@ -7,7 +7,7 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from balance import api, triggers
+from balance import api, nightly, tasks, triggers
 from balance.identity import refuse_unsigned_tokens
 from balance.sources import Kind
 
@@ -30,6 +30,18 @@ def on_settlement_written(event: CloudEvent) -> None:
 def balance_api(request: flask.Request) -> flask.Response:
     """The read API: a group's balance, the caller's groups, why a debt exists."""
     return api.handle(request)
+
+
+@functions_framework.http
+def rebuild_balance(request: flask.Request) -> tuple[str, int]:
+    """A task of the queue: rebuild one group's balance, unless it has a current one."""
+    return tasks.handle(request.get_data())
+
+
+@functions_framework.http
+def reconcile_balances(request: flask.Request) -> tuple[str, int]:
+    """Every night: compare all groups' balances with a recalculation, and repair."""
+    return nightly.handle()
 
 
 def _on_written(kind: Kind, event: CloudEvent) -> None:

@@ -25,10 +25,14 @@ class InvalidTask(ValueError):
     """A task's body is not what `sender` puts there; the message says where it departs."""
 
 
-def handle(body: bytes) -> None:
-    """Do one task. Raises InvalidTask, which no repetition can cure, and RebuildFailed, which one may."""
-    group_id, force = _parse(body)
+def handle(body: bytes) -> tuple[str, int]:
+    """Do one task; returns the answer's text and HTTP status. The queue repeats what is not answered with 2xx."""
     started = time.perf_counter()
+    try:
+        group_id, force = _parse(body)
+    except InvalidTask as error:
+        log("ERROR", f"task: {error}", metric="updateFailures")
+        return str(error), 400
     keeper = instance.bookkeeper()
     (filled,) = fill(instance.firestore(), keeper, [group_id], force=force)
     log(
@@ -40,12 +44,7 @@ def handle(body: bytes) -> None:
         metric={Step.REBUILT: "rebuilds", Step.FAILED: "updateFailures"}.get(filled.step),
         ms=round((time.perf_counter() - started) * 1000, 1),
     )
-    if filled.step is Step.FAILED:
-        raise RebuildFailed(filled.error)
-
-
-class RebuildFailed(Exception):
-    """A group could not be rebuilt; the platform tries again."""
+    return str(filled.step), 500 if filled.step is Step.FAILED else 200
 
 
 def _parse(body: bytes) -> tuple[str, bool]:

@@ -1,0 +1,159 @@
+"""The nightly reconciliation: check all groups, as many as the time allows, and repair what is not true.
+
+A run goes round all groups once, beginning after the last one that the run before it finished, and ends when it has come
+round or its time is over. So every group has its turn however many there are. The place is kept in the document
+`balanceReconcile/cursor`, written by nobody else; two runs at a time do each other no harm.
+"""
+
+import json
+import os
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, takewhile
+
+from balance import instance, reconcile
+from balance.backfill import reason
+from balance.bookkeeper import Bookkeeper
+from balance.firestore import SERVER_TIME, Firestore, Set, transaction
+from balance.fleet import group_ids, in_parallel
+from balance.log import log
+from balance.reconcile import LAG_ALLOWED, REPAIRABLE, Report, State
+from balance.retry import Retry
+from balance.settings import Settings, updates_on
+
+CURSOR = "balanceReconcile/cursor"
+
+BUDGET_S = 480.0
+"""A minute less than the function may take: what is under way must end, and the place be kept."""
+
+_WORKERS = 4
+_KEEP_EVERY_S = 15.0
+_DIFFERENCES_LOGGED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What a run did."""
+
+    counts: Counter[str]
+    """Groups by state, and `repaired` and `failed`."""
+    came_round: bool
+    """Every group was checked."""
+
+
+def handle() -> tuple[str, int]:
+    """The scheduled function; returns the answer's text and HTTP status: 500 when a group could not be checked."""
+    night = run(instance.firestore(), instance.bookkeeper(), updates_on=partial(updates_on, os.environ))
+    return json.dumps(night.counts), 500 if night.counts["failed"] else 200
+
+
+def run(
+    firestore: Firestore,
+    keeper: Bookkeeper,
+    *,
+    updates_on: Callable[[], bool] = lambda: True,
+    budget_s: float = BUDGET_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Night:
+    """One run. Does nothing while updates are off, for then balances are stale on purpose. May raise TransientError."""
+    counts: Counter[str] = Counter()
+    if not updates_on():
+        log("WARNING", "reconciliation: updates are switched off, nothing is checked")
+        return Night(counts, came_round=False)
+    began = clock()
+    start = _load(firestore)
+    last, kept = start, began
+    came_round = False
+
+    def in_time(_: object) -> bool:
+        return clock() < began + budget_s
+
+    def ids() -> Iterator[str]:
+        nonlocal came_round
+        yield from takewhile(in_time, _round(firestore, keeper.settings, start))
+        came_round = in_time(None)
+
+    for group_id, found in in_parallel(ids(), lambda group_id: _reconcile(firestore, keeper, group_id), _WORKERS):
+        counts.update(found)
+        last = group_id
+        if clock() > kept + _KEEP_EVERY_S:
+            _keep(firestore, last)
+            kept = clock()
+    _keep(firestore, None if came_round else last)
+    log(
+        "ERROR" if counts["failed"] else "INFO",
+        "reconciliation: " + (", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "no groups"),
+        counts=dict(counts),
+        cameRound=came_round,
+        ms=round((clock() - began) * 1000),
+    )
+    return Night(counts, came_round)
+
+
+def _round(firestore: Firestore, settings: Settings, start: str | None) -> Iterator[str]:
+    """All groups once, beginning after this one."""
+    if start is None:
+        return group_ids(firestore, settings.layout)
+    # Firestore orders ids by their UTF-8 bytes, which is Python's order of strings.
+    return chain(
+        group_ids(firestore, settings.layout, start),
+        takewhile(lambda group_id: group_id <= start, group_ids(firestore, settings.layout)),
+    )
+
+
+def _reconcile(firestore: Firestore, keeper: Bookkeeper, group_id: str) -> tuple[str, list[str]]:
+    """Check one group and repair it; what is to be counted."""
+    started = time.perf_counter()
+    counted = []
+    try:
+        report = Retry().run(lambda: reconcile.check(firestore, keeper.settings, group_id))
+        counted.append(str(report.state))
+        if report.state in REPAIRABLE:
+            _log_found(report, started)
+            reconcile.repair(firestore, keeper, group_id)
+            counted.append("repaired")
+    except Exception as error:  # noqa: BLE001 - one group must not stop the others: it is named and counted
+        counted.append("failed")
+        log(
+            "ERROR",
+            f"reconciliation: group {group_id}: {reason(error)}",
+            groupId=group_id,
+            metric="updateFailures",
+            stack=traceback.format_exc(),
+        )
+    return group_id, counted
+
+
+def _log_found(report: Report, started: float) -> None:
+    is_drift = report.state is State.DRIFT
+    log(
+        "ERROR" if is_drift else "INFO",
+        f"reconciliation: group {report.group_id} is {report.state} and will be rebuilt",
+        groupId=report.group_id,
+        state=report.state,
+        # What is missing or stale is no drift: its readers know.
+        metric="drift" if is_drift else "rebuilds",
+        differences=[difference.as_json() for difference in report.differences[:_DIFFERENCES_LOGGED]] or None,
+        differenceCount=len(report.differences) or None,
+        lagAllowedMs=round(LAG_ALLOWED.total_seconds() * 1000) if is_drift else None,
+        ms=round((time.perf_counter() - started) * 1000, 1),
+    )
+
+
+def _load(firestore: Firestore) -> str | None:
+    (cursor,) = Retry().run(lambda: firestore.get([CURSOR]))
+    after = (cursor.fields or {}).get("afterId")
+    return after if isinstance(after, str) else None
+
+
+def _keep(firestore: Firestore, after: str | None) -> None:
+    def write() -> None:
+        with transaction(firestore) as attempt:
+            attempt.get([CURSOR])
+            attempt.commit([Set(CURSOR, {"afterId": after, "updatedAt": SERVER_TIME})])
+
+    Retry().run(write)
