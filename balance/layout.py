@@ -11,14 +11,23 @@ RECORDS = "balanceEvents"
 FAULTS = "balanceFaults"
 
 
+IN_GROUP = "{groupId}"
+"""Stands for the group in the name of a subcollection, as in the path patterns of triggers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Names of the app's collections; `nested` when expenses and settlements lie below their group's document."""
+    """Names of the app's collections: of expenses and settlements either a top-level collection, whose documents name their
+    group, or a subcollection of the groups, `groups/{groupId}/expenses`, where the path names it."""
 
     groups: str = "groups"
     expenses: str = "expenses"
     settlements: str = "settlements"
-    nested: bool = False
+
+    @classmethod
+    def in_groups(cls) -> "Layout":
+        """The layout with both collections below their group."""
+        return cls(expenses=f"groups/{IN_GROUP}/expenses", settlements=f"groups/{IN_GROUP}/settlements")
 
     def group(self, group_id: str) -> str:
         """The path of a group's document."""
@@ -43,22 +52,19 @@ class Layout:
     def sources(self, kind: Kind, group_id: str) -> Query:
         """All source documents of a group, deleted ones too."""
         collection = self.expenses if kind is Kind.EXPENSE else self.settlements
-        if self.nested:
-            return Query(collection=f"{self.group(group_id)}/{collection}")
+        if IN_GROUP in collection:
+            return Query(collection=collection.replace(IN_GROUP, group_id))
         # Not by deletedAt: a query for null would miss the documents without the field.
         return Query(collection=collection, where=(GROUP_ID_FIELD, "==", group_id))
 
     def group_in_path(self, source: str) -> str | None:
-        """The group in whose subcollection a source document lies, for apps with that layout."""
-        if not self.nested:
-            return None
-        group_path = source.split("/")[:-2]
-        group_id = group_path[-1] if group_path else None
-        return group_id if is_document_id(group_id) else None
+        """The group in whose subcollection a source document lies; None for a top-level collection."""
+        segments = source.split("/")
+        return segments[1] if len(segments) == 4 and is_document_id(segments[1]) else None
 
     def kind(self, source: str) -> Kind:
         """The kind of a source document, by its collection."""
-        return Kind.EXPENSE if source.split("/")[-2] == self.expenses else Kind.SETTLEMENT
+        return Kind.EXPENSE if source.split("/")[-2] == self.expenses.split("/")[-1] else Kind.SETTLEMENT
 
 
 def document_key(*parts: str) -> str:

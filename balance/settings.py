@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from balance.layout import Layout
+from balance.layout import IN_GROUP, Layout
 from balance.money import Unit
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
@@ -36,13 +36,12 @@ class Settings:
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """The parameters of a deployment; raises InvalidSetting."""
-    layout = _choice(environment, "COLLECTION_LAYOUT", ("top-level", "nested"))
+    groups = _collection(environment, "GROUPS_COLLECTION", "groups")
     return Settings(
         layout=Layout(
-            groups=_collection(environment, "GROUPS_COLLECTION", "groups"),
-            expenses=_collection(environment, "EXPENSES_COLLECTION", "expenses"),
-            settlements=_collection(environment, "SETTLEMENTS_COLLECTION", "settlements"),
-            nested=layout == "nested",
+            groups=groups,
+            expenses=_collection(environment, "EXPENSES_COLLECTION", "expenses", below=groups),
+            settlements=_collection(environment, "SETTLEMENTS_COLLECTION", "settlements", below=groups),
         ),
         unit=Unit(_choice(environment, "AMOUNT_UNIT", ("major", "minor"))),
         database=environment.get("FIRESTORE_DATABASE") or "(default)",
@@ -75,20 +74,14 @@ def _choice(environment: Mapping[str, str], name: str, choices: tuple[str, ...])
     return value
 
 
-def _collection(environment: Mapping[str, str], name: str, default: str) -> str:
+def _collection(environment: Mapping[str, str], name: str, default: str, below: str | None = None) -> str:
+    """The name of a top-level collection or, where `below` names the groups, of a subcollection of each of them."""
     value = environment.get(name) or default
-    if "/" in value:
-        raise InvalidSetting(f"{name} is {value!r}; it must be the name of one collection, without slashes")
-    return value
-
-
-def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
-    origins = tuple(origin for part in environment.get(name, "").split(",") if (origin := part.strip()))
-    for origin in origins:
-        # As browsers send them: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Origin
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise InvalidSetting(f"{name} holds {origin!r}; give origins like https://app.example.com, with commas, or *")
-    return origins
+    in_groups = f"{below}/{IN_GROUP}/"
+    if "/" not in value or (below and value.startswith(in_groups) and "/" not in value.removeprefix(in_groups)):
+        return value
+    also = f' or of a subcollection of the groups, like "{in_groups}{default}"' if below else ""
+    raise InvalidSetting(f"{name} is {value!r}; it must be the name of a top-level collection{also}")
 
 
 def _days(environment: Mapping[str, str], name: str, default: int) -> int:

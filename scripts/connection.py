@@ -2,23 +2,19 @@
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from balance.firestore import Directory
 from balance.settings import InvalidSetting, Settings, from_environment
-from balance.store import connect, project_id
+from balance.store import connect
+from runner import dotenv
 
 EMULATOR_HOST = "FIRESTORE_EMULATOR_HOST"
 
-_LINE = re.compile(r"""\s*(?:export\s+)?([A-Z_][A-Z0-9_]*)\s*=[ \t]*('[^']*'|"(?:\\.|[^"\\])*"|[^#\r\n]*)\s*(?:\#.*)?$""")
-_ESCAPES = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\v": "\v", r"\\": "\\", r"\'": "'", r"\"": '"'}
-
 PARAMETERS_HELP = """\
 parameters:
-  The app's parameters (GROUPS_COLLECTION, EXPENSES_COLLECTION, SETTLEMENTS_COLLECTION, COLLECTION_LAYOUT, AMOUNT_UNIT,
+  The app's parameters (GROUPS_COLLECTION, EXPENSES_COLLECTION, SETTLEMENTS_COLLECTION, AMOUNT_UNIT,
   FIRESTORE_DATABASE, RECORD_TTL_DAYS) are those of the deployed functions: they are read from .env and .env.PROJECT beside
   functions.yaml, as the Firebase CLI does, the second over the first, the environment over both; --param NAME=VALUE over all.
   With FIRESTORE_EMULATOR_HOST=host:port set, that server is used; else the project itself, with the credentials of
@@ -44,9 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser, *, writes: bool) -> None:
 def open_database(arguments: argparse.Namespace, *, writes: bool) -> tuple[Directory, Settings]:
     """The database and the app's settings. Asks before a real project is written to. Raises UsageError."""
     emulator = os.environ.get(EMULATOR_HOST)
+    # GOOGLE_CLOUD_PROJECT may be left over from other work: a real project is named here and now.
     if not emulator and not arguments.project:
         raise UsageError(f"name the project with --project ID, or set {EMULATOR_HOST} to use an emulator")
-    project = arguments.project or os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("GCLOUD_PROJECT") or project_id()
+    project = arguments.project or os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("GCLOUD_PROJECT")
+    if not project:
+        raise UsageError("name the project with --project ID, or set GOOGLE_CLOUD_PROJECT")
     try:
         settings = from_environment(parameters(arguments, project))
     except InvalidSetting as error:
@@ -58,7 +57,8 @@ def open_database(arguments: argparse.Namespace, *, writes: bool) -> tuple[Direc
 
 def parameters(arguments: argparse.Namespace, project: str) -> dict[str, str]:
     """The environment as the deployed functions see it, with the flags over it. Raises UsageError."""
-    found = {**dotenv(Path(".env")), **dotenv(Path(f".env.{project}")), **os.environ}
+    # Not .env.local: that is for the emulators, and this may be the real thing.
+    found = {**_dotenv(Path(".env")), **_dotenv(Path(f".env.{project}")), **os.environ}
     for param in arguments.param:
         name, equals, value = param.partition("=")
         if not equals:
@@ -69,27 +69,11 @@ def parameters(arguments: argparse.Namespace, project: str) -> dict[str, str]:
     return found
 
 
-def dotenv(path: Path) -> Mapping[str, str]:
-    """The variables of a file in the Firebase CLI's format; empty when there is none. Raises UsageError.
-
-    Source: https://firebase.google.com/docs/functions/config-env
-    """
-    if not path.is_file():
-        return {}
-    variables = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        found = _LINE.match(line)
-        if found is None:
-            raise UsageError(f"{path}, line {number}: this is not NAME=VALUE")
-        value = found[2].strip()
-        if value[:1] in ("'", '"'):
-            quote, value = value[0], value[1:-1]
-            if quote == '"':
-                value = re.sub(r"\\[nrtv\\'\"]", lambda escape: _ESCAPES[escape[0]], value)
-        variables[found[1]] = value
-    return variables
+def _dotenv(path: Path) -> dict[str, str]:
+    try:
+        return dotenv.parse(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    except dotenv.InvalidDotenv as error:
+        raise UsageError(str(error)) from None
 
 
 def _confirm(project: str, database: str) -> None:
