@@ -84,6 +84,15 @@ def _collection(environment: Mapping[str, str], name: str, default: str, below: 
     raise InvalidSetting(f"{name} is {value!r}; it must be the name of a top-level collection{also}")
 
 
+def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    origins = tuple(origin for part in environment.get(name, "").split(",") if (origin := part.strip()))
+    for origin in origins:
+        # As browsers send them: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Origin
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise InvalidSetting(f"{name} holds {origin!r}; give origins like https://app.example.com, with commas, or *")
+    return origins
+
+
 def _days(environment: Mapping[str, str], name: str, default: int) -> int:
     value = environment.get(name) or str(default)
     # Redelivery goes on for a day, and half of the time to live must outlast it.

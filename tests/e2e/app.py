@@ -1,10 +1,27 @@
 """An app as the functions see it: writes its documents with the official client, and reads the balances."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 from uuid import uuid4
 
 from google.cloud import firestore
+
+
+Drain = Callable[[], None]
+"""Returns when every event has been delivered and acknowledged."""
+
+
+class Functions(Protocol):
+    """The functions under test, wherever they run."""
+
+    client: firestore.Client
+    urls: dict[str, str]
+
+    def pid(self, name: str) -> int:
+        """The process id of a function's server."""
+
+    def log_lines(self, name: str) -> list[str]:
+        """What a function has printed so far."""
 
 
 class App:

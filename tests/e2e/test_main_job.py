@@ -5,18 +5,20 @@ import json
 import os
 import signal
 import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+from google.cloud import firestore
 from google.events.cloud.firestore_v1 import DocumentEventData
 
-from tests.e2e.app import App
+from tests.e2e.app import App, Drain, Functions
 
 pytestmark = pytest.mark.xdist_group("functions")
 
 
-def test_overpaying_turns_the_debt_round_and_deleting_gives_it_back(app, drain):
+def test_overpaying_turns_the_debt_round_and_deleting_gives_it_back(app: App, drain: Drain) -> None:
     expense, settlement = app.new("expenses"), app.new("settlements")
 
     expense.set(app.expense("A", 100, "USD", {"A": 50, "B": 50}))
@@ -37,7 +39,7 @@ def test_overpaying_turns_the_debt_round_and_deleting_gives_it_back(app, drain):
     assert app.balance()["simplifiedDebts"] == []
 
 
-def test_settling_before_the_expense_counts_the_same(app, drain):
+def test_settling_before_the_expense_counts_the_same(app: App, drain: Drain) -> None:
     app.new("settlements").set(app.settlement("B", "A", 20, "USD"))
     drain()
     app.new("expenses").set(app.expense("A", 100, "USD", {"A": 50, "B": 50}))
@@ -45,7 +47,7 @@ def test_settling_before_the_expense_counts_the_same(app, drain):
     assert app.debts() == {"USD": {("B", "A"): 30}}
 
 
-def test_changing_the_currency_moves_the_whole_debt(app, drain):
+def test_changing_the_currency_moves_the_whole_debt(app: App, drain: Drain) -> None:
     expense = app.new("expenses")
     expense.set(app.expense("A", 200, "USD", {"A": 100, "B": 100}))
     drain()
@@ -54,7 +56,7 @@ def test_changing_the_currency_moves_the_whole_debt(app, drain):
     assert app.debts() == {"EUR": {("B", "A"): 100}}
 
 
-def test_currencies_without_decimals_and_with_three(app, drain):
+def test_currencies_without_decimals_and_with_three(app: App, drain: Drain) -> None:
     app.new("expenses").set(app.expense("A", 100, "JPY", {"A": 33, "B": 33, "C": 34}))
     app.new("expenses").set(app.expense("A", 12.345, "KWD", {"A": 4.115, "B": 4.115, "C": 4.115}))
     drain()
@@ -62,14 +64,14 @@ def test_currencies_without_decimals_and_with_three(app, drain):
     assert app.debts()["KWD"] == {("B", "A"): 4.115, ("C", "A"): 4.115}
 
 
-def test_currencies_never_mix(app, drain):
+def test_currencies_never_mix(app: App, drain: Drain) -> None:
     app.new("expenses").set(app.expense("A", 100, "USD", {"A": 50, "B": 50}))
     app.new("settlements").set(app.settlement("B", "A", 30, "EUR"))
     drain()
     assert app.debts() == {"USD": {("B", "A"): 50}, "EUR": {("A", "B"): 30}}
 
 
-def test_soft_delete_and_restore(app, drain):
+def test_soft_delete_and_restore(app: App, drain: Drain) -> None:
     expense = app.new("expenses")
     expense.set(app.expense("A", 100, "USD", {"A": 50, "B": 50}))
     expense.update({"deletedAt": datetime.now(UTC)})
@@ -80,7 +82,7 @@ def test_soft_delete_and_restore(app, drain):
     assert app.debts() == {"USD": {("B", "A"): 50}}
 
 
-def test_moving_to_another_group_takes_the_debt_along(app, drain):
+def test_moving_to_another_group_takes_the_debt_along(app: App, drain: Drain) -> None:
     other = f"group-{uuid4().hex[:12]}"
     app.create_group(other)
     expense = app.new("expenses")
@@ -92,7 +94,9 @@ def test_moving_to_another_group_takes_the_debt_along(app, drain):
     assert app.debts(other) == {"USD": {("B", "A"): 50}}
 
 
-def test_one_write_counts_once_however_often_and_under_whatever_id_it_is_delivered(app, drain, functions):
+def test_one_write_counts_once_however_often_and_under_whatever_id_it_is_delivered(
+    app: App, drain: Drain, functions: Functions
+) -> None:
     seed = app.new("expenses")
     seed.set(app.expense("A", 10, "USD", {"B": 10}))
     drain()
@@ -113,7 +117,7 @@ def test_one_write_counts_once_however_often_and_under_whatever_id_it_is_deliver
     assert app.debts() == {"USD": {("B", "A"): 10}}
 
 
-def test_five_hundred_concurrent_writes_to_one_group_lose_nothing(app, drain):
+def test_five_hundred_concurrent_writes_to_one_group_lose_nothing(app: App, drain: Drain) -> None:
     def write(number: int) -> None:
         app.new("expenses").set(app.expense("A", 1.01, "USD", {"B": 1.01}))
 
@@ -142,7 +146,9 @@ def test_five_hundred_concurrent_writes_to_one_group_lose_nothing(app, drain):
         ({"splits": "all"}, "splits"),
     ],
 )
-def test_a_malformed_expense_gets_a_readable_fault_and_heals(app, drain, change, field):
+def test_a_malformed_expense_gets_a_readable_fault_and_heals(
+    app: App, drain: Drain, change: dict[str, object], field: str
+) -> None:
     good = app.expense("A", 100, "USD", {"A": 50, "B": 50})
     bad = {name: value for name, value in {**good, **change}.items() if value is not None}
     expense = app.new("expenses")
@@ -163,7 +169,7 @@ def test_a_malformed_expense_gets_a_readable_fault_and_heals(app, drain, change,
     assert app.debts() == {"USD": {("A", "C"): 30, ("B", "A"): 50}}
 
 
-def test_a_missing_group_is_a_fault_at_the_top(app, drain):
+def test_a_missing_group_is_a_fault_at_the_top(app: App, drain: Drain) -> None:
     expense = app.new("expenses")
     expense.set({"paidBy": "A", "amount": 1, "currency": "USD", "splits": []})
     drain()
@@ -175,7 +181,7 @@ def test_a_missing_group_is_a_fault_at_the_top(app, drain):
     assert f"expenses/{expense.id}" not in top
 
 
-def test_strange_ids_just_work(functions, drain):
+def test_strange_ids_just_work(functions: Functions, drain: Drain) -> None:
     odd = ("a.b/c", "`tick` \"quote\" 'single'", "emoji 🧾 e\u0301", "ünïcode\\back")
     app = App(functions.client, members=odd)
     app.client.document(f"expenses/café-{uuid4().hex}").set(app.expense(odd[0], 30, "USD", dict.fromkeys(odd[1:], 10)))
@@ -183,7 +189,7 @@ def test_strange_ids_just_work(functions, drain):
     assert app.debts() == {"USD": {(uid, odd[0]): 10 for uid in odd[1:]}}
 
 
-def test_killing_functions_in_a_burst_loses_and_doubles_nothing(app, drain, functions):
+def test_killing_functions_in_a_burst_loses_and_doubles_nothing(app: App, drain: Drain, functions: Functions) -> None:
     def write(number: int) -> None:
         app.new("expenses").set(app.expense("A", 2, "USD", {"B": 2}))
 
@@ -207,7 +213,9 @@ def test_killing_functions_in_a_burst_loses_and_doubles_nothing(app, drain, func
         pytest.param(lambda reference: reference.update({"asOf": datetime(2999, 1, 1, tzinfo=UTC)}), id="a future asOf"),
     ],
 )
-def test_a_damaged_balance_heals_with_the_next_event(app, drain, damage):
+def test_a_damaged_balance_heals_with_the_next_event(
+    app: App, drain: Drain, damage: Callable[[firestore.DocumentReference], object]
+) -> None:
     app.new("expenses").set(app.expense("A", 100, "USD", {"A": 50, "B": 50}))
     drain()
     damage(app.client.document(f"groups/{app.group}/metadata/balance"))
@@ -236,7 +244,7 @@ def _post(url: str, body: bytes, event_id: str, time: datetime) -> int:
         return status
 
 
-def test_every_event_leaves_one_structured_line(app, drain, functions):
+def test_every_event_leaves_one_structured_line(app: App, drain: Drain, functions: Functions) -> None:
     expense = app.new("expenses")
     expense.set(app.expense("A", 5, "USD", {"B": 5}))
     drain()
