@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -539,3 +543,62 @@ def test_many_waiting_transactions_do_not_hold_up_the_others(server: Served, cli
 def test_a_second_server_on_the_same_port_is_refused(server: Served) -> None:
     with pytest.raises(OSError, match=str(server.port)):
         asyncio.run(Server(Databases()).start(server.port))
+
+
+def test_a_killed_client_holds_its_locks_no_longer_than_its_transaction_may_idle() -> None:
+    program = """
+import time
+from google.cloud import firestore
+client = firestore.Client(project="demo-test")
+transaction = client.transaction()
+transaction._begin()
+client.document("a/1").get(transaction=transaction)
+print("locked", flush=True)
+time.sleep(60)
+"""
+    with served(Settings(transaction_idle_us=SECOND_US)) as server:
+        environment = {**os.environ, "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}"}
+        victim = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment)
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"locked\n"
+        write = in_background(server.client().document("a/1").set, {"x": 1})
+        eventually(lambda: waiting_requests(server) == 1)
+        victim.kill()
+        victim.wait()
+        victim.stdout.close()
+        write.result(30)
+        assert server.engine().sizes()["locks"] == 0
+
+
+def test_memory_stays_flat_under_steady_load() -> None:
+    command = [sys.executable, "-m", "emulator", "--port", "0", "--admin-port", "0", "--retention", "0.5"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["firestoreHost"]
+        commit = grpc.insecure_channel(address).unary_unary("/google.firestore.v1.Firestore/Commit")
+        # 20 documents of 20 kB: were their versions kept, each round would take 10 MB.
+        requests = []
+        for number in range(20):
+            value = document.Value(map_value={"fields": {"now": {"string_value": "x" * 20_000}}})
+            write = write_types.Write(update=document.Document(name=f"{ROOT}/a/{number}", fields={"x": value}))
+            write.update_transforms.append(
+                write_types.DocumentTransform.FieldTransform(field_path="at", set_to_server_value="REQUEST_TIME")
+            )
+            requests.append(rpc.CommitRequest.serialize(rpc.CommitRequest(database=DATABASE, writes=[write])))
+        resident_kib = []
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(4):
+                list(pool.map(commit, requests * 25))
+                time.sleep(1.2)  # versions are dropped in batches, about once a second
+                resident_kib.append(_resident_kib(process.pid))
+        assert resident_kib[3] - resident_kib[1] < 8_000, resident_kib
+    finally:
+        process.terminate()
+        process.wait(30)
+        process.stdout.close()
+
+
+def _resident_kib(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
