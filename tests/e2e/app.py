@@ -6,7 +6,6 @@ from uuid import uuid4
 
 from google.cloud import firestore
 
-
 Drain = Callable[[], None]
 """Returns when every event has been delivered and acknowledged."""
 

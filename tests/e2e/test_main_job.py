@@ -36,7 +36,7 @@ def test_overpaying_turns_the_debt_round_and_deleting_gives_it_back(app: App, dr
     expense.delete()
     drain()
     assert app.debts() == {}
-    assert app.balance()["simplifiedDebts"] == []
+    assert (app.balance() or {})["simplifiedDebts"] == []
 
 
 def test_settling_before_the_expense_counts_the_same(app: App, drain: Drain) -> None:
