@@ -31,11 +31,11 @@ from rich.table import Table
 from balance import tasks
 from balance.backfill import Filled, Step, fill
 from balance.bookkeeper import Bookkeeper
-from balance.firestore import Directory, TransientError
+from balance.firestore import Directory
 from balance.fleet import in_parallel
 from balance.settings import Settings
-from scripts.command import add_group_arguments, chosen_groups, documented_parser, fail, positive, stop_on_signals
-from scripts.connection import UsageError, add_arguments, open_database
+from scripts.command import add_group_arguments, chosen_groups, documented_parser, fail, positive, run
+from scripts.connection import add_arguments, open_database
 from scripts.progress import Counting
 
 CHUNK = 10
@@ -45,16 +45,7 @@ CHUNK = 10
 def main(arguments: list[str] | None = None) -> int:
     """Run the script; returns its exit code."""
     given = _parser().parse_args(arguments)
-    stop_on_signals()
-    try:
-        firestore, settings = open_database(given, writes=not given.dry_run)
-        return _run(given, firestore, settings)
-    except UsageError as error:
-        fail("backfill", str(error))
-        return 2
-    except TransientError as error:
-        fail("backfill", f"the groups cannot be listed: {error}")
-        return 2
+    return run("backfill", lambda: _backfill(given, *open_database(given, writes=not given.dry_run)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(given: argparse.Namespace, firestore: Directory, settings: Settings) -> int:
+def _backfill(given: argparse.Namespace, firestore: Directory, settings: Settings) -> int:
     ids, total = chosen_groups(given, firestore, settings)
     if given.enqueue:
         put = tasks.sender(settings, given.project, given.region, rate_per_s=given.rate, force=given.force)

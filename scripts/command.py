@@ -3,10 +3,12 @@
 import argparse
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType
 
-from balance.firestore import Directory
+from google.api_core.exceptions import GoogleAPICallError
+
+from balance.firestore import Directory, TransientError
 from balance.fleet import group_ids
 from balance.settings import Settings
 from balance.sources import is_document_id
@@ -57,6 +59,22 @@ def stop_on_signals() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def run(name: str, action: Callable[[], int]) -> int:
+    """The exit code of a command; what keeps it from starting is said in a line, and is 2."""
+    stop_on_signals()
+    try:
+        return action()
+    except UsageError as error:
+        fail(name, str(error))
+        return 2
+    except (TransientError, GoogleAPICallError) as error:
+        fail(name, f"Firestore: {error}")
+        return 2
+    except KeyboardInterrupt:
+        fail(name, "interrupted")
+        return 130
 
 
 def fail(name: str, message: str) -> None:

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from google.auth.exceptions import DefaultCredentialsError
+
 from balance.firestore import Directory
 from balance.settings import InvalidSetting, Settings, from_environment
 from balance.store import connect
@@ -52,7 +54,10 @@ def open_database(arguments: argparse.Namespace, *, writes: bool) -> tuple[Direc
         raise UsageError(str(error)) from None
     if writes and not emulator and not arguments.yes:
         _confirm(project, settings.database)
-    return connect(project, settings.database), settings
+    try:
+        return connect(project, settings.database), settings
+    except DefaultCredentialsError as error:
+        raise UsageError(f"no credentials for {project}: run `gcloud auth application-default login` ({error})") from None
 
 
 def parameters(arguments: argparse.Namespace, project: str) -> dict[str, str]:

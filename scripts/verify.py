@@ -41,13 +41,13 @@ from rich.table import Table
 from balance import orphans, reconcile
 from balance.backfill import reason
 from balance.bookkeeper import Bookkeeper
-from balance.firestore import Directory, TransientError
+from balance.firestore import Directory
 from balance.fleet import in_parallel
 from balance.reconcile import FINE, LAG_ALLOWED, REPAIRABLE, Report
 from balance.retry import Retry
 from balance.settings import Settings
-from scripts.command import add_group_arguments, chosen_groups, documented_parser, fail, positive, stop_on_signals
-from scripts.connection import UsageError, add_arguments, open_database
+from scripts.command import add_group_arguments, chosen_groups, documented_parser, positive, run
+from scripts.connection import add_arguments, open_database
 from scripts.progress import Counting
 
 _SHOWN = 20
@@ -71,18 +71,7 @@ class Verdict:
 def main(arguments: list[str] | None = None) -> int:
     """Run the script; returns its exit code."""
     given = _parser().parse_args(arguments)
-    stop_on_signals()
-    try:
-        firestore, settings = open_database(given, writes=given.repair)
-        return _run(given, firestore, settings)
-    except UsageError as error:
-        fail("verify", str(error))
-        return 2
-    except TransientError as error:
-        fail("verify", f"the groups cannot be listed: {error}")
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run("verify", lambda: _verify(given, *open_database(given, writes=given.repair)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,11 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         f" (default: {_seconds(LAG_ALLOWED)})",
     )
     parser.add_argument("--orphans", action="store_true", help="also look for what is left of deleted groups")
-    parser.add_argument("--remove-orphans", action="store_true", help="look for it and remove it")
     parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print a JSON object for each group that is not true, and the summary as the last line",
+        "--json", action="store_true", help="print a JSON object for each finding, and the summary as the last line"
     )
     add_arguments(parser, writes=True)
     return parser
@@ -119,7 +105,7 @@ def _lag(text: str) -> timedelta:
     return timedelta(seconds=int(text))
 
 
-def _run(given: argparse.Namespace, firestore: Directory, settings: Settings) -> int:
+def _verify(given: argparse.Namespace, firestore: Directory, settings: Settings) -> int:
     ids, total = chosen_groups(given, firestore, settings)
     if given.sample:
         ids = _sample(ids, given.sample)
@@ -127,7 +113,7 @@ def _run(given: argparse.Namespace, firestore: Directory, settings: Settings) ->
     keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
 
     def work(group_id: str) -> Verdict:
-        return _verify(firestore, keeper, group_id, given.lag, repair=given.repair)
+        return _verdict(firestore, keeper, group_id, given.lag, repair=given.repair)
 
     counts: Counter[str] = Counter()
     unfixed = 0
@@ -165,7 +151,7 @@ def _sample(ids: Iterable[str], size: int) -> list[str]:
     return chosen
 
 
-def _verify(firestore: Directory, keeper: Bookkeeper, group_id: str, lag: timedelta, *, repair: bool) -> Verdict:
+def _verdict(firestore: Directory, keeper: Bookkeeper, group_id: str, lag: timedelta, *, repair: bool) -> Verdict:
     def check() -> Report:
         return Retry().run(lambda: reconcile.check(firestore, keeper.settings, group_id, lag))
 
