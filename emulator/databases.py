@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from emulator.changes import Change
 from emulator.engine import Engine, Settings
@@ -36,7 +36,7 @@ class Databases:
             self._engines[database] = engine
         return engine
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Engine]:
         return iter(self._engines.values())
 
     def subscribe(self, callback: Subscriber) -> None:
