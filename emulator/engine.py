@@ -187,7 +187,7 @@ class Engine:
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """Run a query; the value is the list of whole documents that it finds, in its order."""
-        return self.observe(partial(self._run, query), _names_of, _documents_billed, transaction, read_time_us)
+        return self._observe(partial(self._run, query), _names_of, _documents_billed, transaction, read_time_us)
 
     def count(
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
@@ -197,18 +197,22 @@ class Engine:
         def evaluate(at_us: int | None) -> int:
             return len(self._run(query, at_us))
 
-        return self.observe(evaluate, None, _entries_billed, transaction, read_time_us)
+        return self._observe(evaluate, None, _entries_billed, transaction, read_time_us)
 
     def list_documents(
         self,
         parent: str,
         collection_id: str = "",
+        *,
+        after: str = "",
+        limit: int | None = None,
         show_missing: bool = False,
         transaction: bytes | None = None,
         read_time_us: int | None = None,
     ) -> QueryResult | Waiting[QueryResult]:
-        """The documents of one collection of the parent, or of all; the value is pairs of name and document, by name.
+        """A page of the documents of one collection of the parent, or of all, in the order of their names.
 
+        The value is a list of pairs of name and document, of names greater than `after`, `limit` of them at most.
         With `show_missing`, names that have no document, but documents below them, are there too, with None.
         """
 
@@ -221,9 +225,9 @@ class Engine:
                 listed.extend((document.name, document) for document in self._store.collection(collection, at_us))
                 if show_missing:
                     listed.extend((name, None) for name in self._store.missing_parents(collection, at_us))
-            return sorted(listed, key=lambda pair: pair[0])
+            return sorted((pair for pair in listed if pair[0] > after), key=lambda pair: pair[0])[:limit]
 
-        return self.observe(evaluate, _names_of_pairs, _documents_billed, transaction, read_time_us)
+        return self._observe(evaluate, _names_of_pairs, _documents_billed, transaction, read_time_us)
 
     def list_collection_ids(self, parent: str, read_time_us: int | None = None) -> list[str]:
         """The ids of the collections below a document or the root that hold a document at any depth, sorted."""
@@ -231,7 +235,7 @@ class Engine:
         paths = self._store.collection_names(parent, None if read_time_us is None else at_us)
         return [path.rpartition("/")[2] for path in paths]
 
-    def observe(
+    def _observe(
         self,
         evaluate: Callable[[int | None], Any],
         names: Callable[[Any], list[str]] | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any, TypeVar
 
@@ -127,24 +127,36 @@ class Service:
         if request.order_by:
             raise RpcError(grpc.StatusCode.UNIMPLEMENTED, "ListDocuments.order_by is not implemented here.")
         transaction, read_time_us, _ = _consistency(engine, request)
+        size = _page_size(request)
         result = await _ready(
-            engine.list_documents(request.parent, request.collection_id, request.show_missing, transaction, read_time_us)
+            engine.list_documents(
+                request.parent,
+                request.collection_id,
+                after=request.page_token,
+                limit=size,
+                show_missing=request.show_missing,
+                transaction=transaction,
+                read_time_us=read_time_us,
+            )
         )
-        page, token = _page(result.value, request, lambda pair: pair[0])
-        answer = _ListDocumentsResponse(next_page_token=token)
-        for name, found in page:
+        answer = _ListDocumentsResponse()
+        for name, found in result.value:
             if found is None:
                 answer.documents.add(name=name)
             else:
                 answer.documents.append(_masked(found, request))
+        if len(result.value) == size:  # perhaps the next page is empty
+            answer.next_page_token = result.value[-1][0]
         return answer
 
     async def list_collection_ids(self, request: Any) -> Any:
         engine = self.engine_of(request)
         check_parent(request.parent, engine.root)
         _, read_time_us, _ = _consistency(engine, request)
-        page, token = _page(engine.list_collection_ids(request.parent, read_time_us), request, str)
-        return _ListCollectionIdsResponse(collection_ids=page, next_page_token=token)
+        size = _page_size(request)
+        ids = [id_ for id_ in engine.list_collection_ids(request.parent, read_time_us) if id_ > request.page_token]
+        token = ids[size - 1] if len(ids) > size else ""
+        return _ListCollectionIdsResponse(collection_ids=ids[:size], next_page_token=token)
 
     # Transactions and writing
 
@@ -274,14 +286,10 @@ def _write_result(applied: Any) -> Any:
     return result
 
 
-def _page(items: Sequence[T], request: Any, key: Callable[[T], str]) -> tuple[Sequence[T], str]:
-    """One page of sorted items, after those of the request's token, and the token of the next page."""
+def _page_size(request: Any) -> int:
     if request.page_size < 0:
         raise _invalid("page_size: must not be negative.")
-    size = request.page_size or DEFAULT_PAGE_SIZE
-    rest = [item for item in items if key(item) > request.page_token]
-    page = rest[:size]
-    return page, key(page[-1]) if len(rest) > size else ""
+    return int(request.page_size or DEFAULT_PAGE_SIZE)
 
 
 def _counts(aggregation: Any) -> dict[str, int | None]:

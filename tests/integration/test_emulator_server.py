@@ -572,31 +572,29 @@ time.sleep(60)
 
 def test_memory_stays_flat_under_steady_load() -> None:
     command = [sys.executable, "-m", "emulator", "--port", "0", "--admin-port", "0", "--retention", "0.5"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        assert process.stdout is not None
-        address = json.loads(process.stdout.readline())["firestoreHost"]
-        commit = grpc.insecure_channel(address).unary_unary("/google.firestore.v1.Firestore/Commit")
-        # 20 documents of 20 kB: were their versions kept, each round would take 10 MB.
-        requests = []
-        for number in range(20):
-            value = document.Value(map_value={"fields": {"now": {"string_value": "x" * 20_000}}})
-            write = write_types.Write(update=document.Document(name=f"{ROOT}/a/{number}", fields={"x": value}))
-            write.update_transforms.append(
-                write_types.DocumentTransform.FieldTransform(field_path="at", set_to_server_value="REQUEST_TIME")
-            )
-            requests.append(rpc.CommitRequest.serialize(rpc.CommitRequest(database=DATABASE, writes=[write])))
-        resident_kib = []
-        with ThreadPoolExecutor(8) as pool:
-            for _ in range(4):
-                list(pool.map(commit, requests * 25))
-                time.sleep(1.2)  # versions are dropped in batches, about once a second
-                resident_kib.append(_resident_kib(process.pid))
-        assert resident_kib[3] - resident_kib[1] < 8_000, resident_kib
-    finally:
-        process.terminate()
-        process.wait(30)
-        process.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            address = json.loads(process.stdout.readline())["firestoreHost"]
+            commit = grpc.insecure_channel(address).unary_unary("/google.firestore.v1.Firestore/Commit")
+            # 20 documents of 20 kB: were their versions kept, each round would take 10 MB.
+            requests = []
+            for number in range(20):
+                value = document.Value(map_value={"fields": {"now": {"string_value": "x" * 20_000}}})
+                write = write_types.Write(update=document.Document(name=f"{ROOT}/a/{number}", fields={"x": value}))
+                write.update_transforms.append(
+                    write_types.DocumentTransform.FieldTransform(field_path="at", set_to_server_value="REQUEST_TIME")
+                )
+                requests.append(rpc.CommitRequest.serialize(rpc.CommitRequest(database=DATABASE, writes=[write])))
+            resident_kib = []
+            with ThreadPoolExecutor(8) as pool:
+                for _ in range(4):
+                    list(pool.map(commit, requests * 25))
+                    time.sleep(1.2)  # versions are dropped in batches, about once a second
+                    resident_kib.append(_resident_kib(process.pid))
+            assert resident_kib[3] - resident_kib[1] < 8_000, resident_kib
+        finally:
+            process.terminate()
 
 
 def _resident_kib(pid: int) -> int:
