@@ -126,8 +126,6 @@ def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
 def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     parameters = _parameters(request, "from", "to")
     debtor, creditor = (_uid_parameter(parameters, name) for name in ("from", "to"))
-    if debtor == creditor:
-        raise _invalid("from and to name the same user")
     settings, firestore = instance.bookkeeper().settings, instance.firestore()
     (group,) = _read_as_member(uid, group_id)
     as_of = group.read_time

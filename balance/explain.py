@@ -2,7 +2,8 @@
 
 A suggestion need not follow the pairs: it takes from those who owe and gives to those who are owed. What explains it is each
 side's own account. So the answer holds every pair in which either of the two stands; their sums are the two net balances, and
-the transactions listed for a pair add up to it. All of it is read at one instant.
+the transactions listed for a pair add up to it. All of it is read at one instant. For one user in both places it explains that
+user's net balance.
 """
 
 from collections.abc import Iterable
