@@ -213,6 +213,7 @@ def compare(stored: Fields, wanted: Fields) -> list[Difference]:
                 others.append(Difference(what=".".join(path), stored=is_, recalculated=should_be))
                 continue
         amounts.append(Difference(what=what, stored=is_, recalculated=should_be, currency=currency, users=users))
+    amounts.sort(key=lambda difference: difference.what == "netBalance")
     amounts += _of_suggestions(stored.get("simplifiedDebts"), wanted["simplifiedDebts"])
     # A row that is there on one side only shows by its amounts.
     return amounts + [other for other in others if not (amounts and _is_row_of_one_side(other))]

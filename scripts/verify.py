@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--orphans", action="store_true", help="also look for what is left of deleted groups")
     parser.add_argument(
-        "--json", action="store_true", help="print a JSON object for each finding, and the summary as the last line"
+        "--json", action="store_true", help="print a JSON object for each finding; the last line is the summary"
     )
     add_arguments(parser, writes=True)
     return parser
