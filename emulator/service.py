@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, TypeVar
 
@@ -87,7 +87,7 @@ class Service:
             raise RpcError(grpc.StatusCode.NOT_FOUND, f"Document {request.name!r} not found.")
         return _masked(found, request)
 
-    async def run_query(self, request: Any) -> list[Any]:
+    async def run_query(self, request: Any) -> Iterator[Any]:
         _refuse_explain(request)
         engine = self.engine_of(request)
         check_parent(request.parent, engine.root)
@@ -95,14 +95,16 @@ class Service:
         transaction, read_time_us, begun = _consistency(engine, request)
         result = await _read(engine, begun, lambda: engine.query(query, transaction, read_time_us))
         read_time = _timestamp(result.read_time_us)
-        answers = []
-        if begun is not None:
-            answers.append(_RunQueryResponse(transaction=begun))
-        for found in result.value:
-            answers.append(_RunQueryResponse(document=query.project(found), read_time=read_time))
-        if not result.value:
-            answers.append(_RunQueryResponse(read_time=read_time))
-        return answers
+
+        def answers() -> Iterator[Any]:  # made one by one while they are sent: others get their turn in between
+            if begun is not None:
+                yield _RunQueryResponse(transaction=begun)
+            for found in result.value:
+                yield _RunQueryResponse(document=query.project(found), read_time=read_time)
+            if not result.value:
+                yield _RunQueryResponse(read_time=read_time)
+
+        return answers()
 
     async def run_aggregation_query(self, request: Any) -> list[Any]:
         _refuse_explain(request)
