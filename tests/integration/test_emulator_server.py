@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import grpc
@@ -483,9 +484,17 @@ def test_what_is_billed_is_counted(server: Served, client: firestore.Client) -> 
 
 
 def test_garbage_on_the_port_leaves_it_healthy(server: Served, client: firestore.Client) -> None:
-    for garbage in (b"\x00" * 4_096, b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 999):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-            connection.sendall(garbage)
+    random = Random(4)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+    for _ in range(40):
+        frames = b"".join(
+            bytes([0, 0, random.randrange(40), random.randrange(10), random.randrange(256), 0, 0, 0, random.randrange(9)])
+            + random.randbytes(random.randrange(40))
+            for _ in range(30)
+        )
+        for garbage in (random.randbytes(999), b"GET / HTTP/1.1\r\n\r\n", preface + random.randbytes(99), preface + frames):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+                connection.sendall(garbage)
     client.document("a/1").set({"x": 1})
     assert client.document("a/1").get().exists
 
