@@ -6,7 +6,10 @@ Source: https://cloud.google.com/logging/docs/structured-logging
 
 import json
 import sys
+from threading import Lock
 from typing import Any, Literal
+
+_lock = Lock()
 
 Severity = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -14,5 +17,8 @@ Severity = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 def log(severity: Severity, message: str, **fields: Any) -> None:
     """Write one entry; a field that is None is left out, one that JSON does not know is written as text."""
     entry = {"severity": severity, "message": message, **{name: value for name, value in fields.items() if value is not None}}
-    sys.stdout.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
+    line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
+    # Without the lock, lines of several threads run into each other, and counters are lost.
+    with _lock:
+        sys.stdout.write(line)
+        sys.stdout.flush()
