@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit lint format lock
+.PHONY: help setup test test-unit lint format lock audit
 
 PY := venv/bin/python
 
@@ -17,6 +17,9 @@ lint: setup  ## ruff and mypy --strict
 	@venv/bin/ruff check .
 	@venv/bin/ruff format --check .
 	@venv/bin/mypy
+
+audit: setup  ## known vulnerabilities of the pinned dependencies; says so when it cannot ask
+	@$(PY) -m scripts.audit
 
 format: setup  ## rewrite the sources as ruff wants them
 	@venv/bin/ruff check --fix .

@@ -26,7 +26,7 @@ GROUPS = ("lisbon", "new", "theirs", "stale", "malformed", "ü %2F?#", "large")
 UIDS = ("ana", "bo", "x.y/`'\"\\", "日本", "nobody")
 
 # Values that mean something, so that most requests get further than to "no such group".
-CONFIG = {
+CONFIG: dict[str, dict[str, dict[str, Any]]] = {
     "dictionaries": {"groups": {"values": list(GROUPS)}, "uids": {"values": list(UIDS)}},
     "parameters": {
         "path.groupId": {"dictionary": "groups", "probability": 0.7},
