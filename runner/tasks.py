@@ -49,7 +49,8 @@ class Task:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], default_url: str) -> Task:
         """Read the `task` of a request. Raises InvalidField."""
-        fields = Fields(data)
+        # The Admin SDK for Python sends null for what is not given.
+        fields = Fields({name: value for name, value in data.items() if value is not None})
         name = fields.text("name", "")
         time_text = fields.text("scheduleTime", "")
         deadline = fields.text("dispatchDeadline", "")
