@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit lint format lock audit
+.PHONY: help setup demo test test-unit lint format lock audit
 
 PY := venv/bin/python
 
@@ -9,6 +9,9 @@ help:  ## this list
 
 setup:  ## venv/ with the pinned packages
 	@PYTHON="$(PYTHON)" scripts/setup.sh
+
+demo: setup  ## a group's balances kept true by the real functions, on the embedded Firestore
+	@$(PY) -m scripts.serve --quiet --chaos 7 -- $(PY) -m scripts.demo $(ARGS)
 
 test: setup  ## all tests: unit, property, integration, simulation, end to end
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)

@@ -14,10 +14,10 @@ class Functions(Protocol):
     """The functions under test, wherever they run."""
 
     client: firestore.Client
-    urls: dict[str, str]
+    urls: Mapping[str, str]
 
-    def pid(self, name: str) -> int:
-        """The process id of a function's server."""
+    def kill(self, name: str) -> None:
+        """End a function's processes with SIGKILL, once it runs; it is started again."""
 
     def log_lines(self, name: str) -> list[str]:
         """What a function has printed so far."""
