@@ -26,7 +26,7 @@ ENDPOINTS = {
     "DELETE /data": "drop all documents, transactions and undelivered events",
     "DELETE /emulator/v1/projects/{project}/databases/{database}/documents": "drop the documents of one database",
     "GET /triggers": "the registered triggers, each with what is pending for it",
-    "POST /triggers": "register {pattern, url, name?, eventType?, project?, database?, retry?, concurrency?, timeoutSeconds?}",
+    "POST /triggers": "register {pattern, url, name?, eventType?, project?, database?, retry?, concurrency?, timeoutSeconds?, base64Body?}",
     "DELETE /triggers": "forget all triggers",
     "DELETE /triggers/{name}": "forget one",
     "GET /statistics": "RPCs, commits, aborts, billed reads and writes; delivery",

@@ -102,6 +102,8 @@ class Trigger:
     retry: bool = True
     concurrency: int = 80
     timeout_s: float = 540.0
+    base64_body: bool = False
+    """As the functions emulator of the Firebase CLI wants it."""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, name: str) -> Trigger:
@@ -119,6 +121,7 @@ class Trigger:
             retry=fields.flag("retry", default=True),
             concurrency=fields.integer("concurrency", 1, 10_000, 80),
             timeout_s=fields.number("timeoutSeconds", 0.001, 3_600, 540.0),
+            base64_body=fields.flag("base64Body", default=False),
         )
         fields.refuse_others()
         return trigger
@@ -143,6 +146,7 @@ class Trigger:
             "retry": self.retry,
             "concurrency": self.concurrency,
             "timeoutSeconds": self.timeout_s,
+            "base64Body": self.base64_body,
         }
 
     def matches(self, change: Change) -> bool:
