@@ -4,12 +4,15 @@ Theory of operation. A commit's changes are matched against the triggers at once
 is an event, sent to that trigger in one or more copies. Every trigger has a line of its own: copies that are due wait in it
 in order of their coming, and at most `concurrency` are under way at a time. A copy that is not answered with 2xx goes
 to wait for its back-off and then to the end of its line; when it has been tried too often or too long, it becomes a dead
-letter. `pending` counts the copies not settled yet: it is zero exactly when nothing waits, and nothing is under way.
+letter. When nobody listens at the trigger's URL, the line as a whole pauses, and then sends one copy at a time until there
+is an answer: so all goes on at once when a function is back, however many events it missed. `pending` counts the copies
+not settled yet: it is zero exactly when nothing waits, and nothing is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import time
 from collections import deque
@@ -30,6 +33,8 @@ MAX_EVENT_BYTES = 512 * 1024
 MAX_DEAD_LETTERS = 10_000
 # Below the 2 s after which gunicorn closes idle connections, so that no request is sent into a closing one.
 KEEP_ALIVE_S = 1.0
+# The longest pause of a line whose URL cannot be reached.
+UNREACHABLE_PAUSE_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -124,11 +129,21 @@ class DeadLetter:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an attempt failed. `unreachable`: there was no connection."""
+
+    text: str
+    unreachable: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class _Line:
-    """What one trigger has before it."""
+    """What one trigger has before it. `unreachable`: how often in a row there was no connection."""
 
     trigger: Trigger
+    unreachable: int = 0
+    pause: asyncio.TimerHandle | None = None
     due: deque[Delivery] = field(default_factory=deque)
     waiting: dict[Delivery, asyncio.TimerHandle] = field(default_factory=dict)
     under_way: dict[Delivery, asyncio.Task[None]] = field(default_factory=dict)
@@ -302,58 +317,76 @@ class Dispatcher:
         self._advance(line)
 
     def _advance(self, line: _Line) -> None:
-        while line.due and len(line.under_way) < line.trigger.concurrency:
+        if line.pause is not None:
+            return
+        at_most = 1 if line.unreachable else line.trigger.concurrency
+        while line.due and len(line.under_way) < at_most:
             delivery = line.due.popleft()
             line.under_way[delivery] = asyncio.create_task(self._attempt(line, delivery))
 
     async def _attempt(self, line: _Line, delivery: Delivery) -> None:
-        error: str | None = "broken off"
+        failure: _Failure | None = _Failure("broken off")
         self.counters.attempts += 1
         delivery.attempts += 1
         if delivery.attempts > 1:
             self.counters.redeliveries += 1
         try:
-            error = await self._post(delivery)
-            if error is None and happens(self.chaos.lose_acknowledgement, self._random):
-                error = "the acknowledgement was lost, on purpose"
+            failure = await self._post(delivery)
+            if failure is None or not failure.unreachable:
+                line.unreachable = 0
+            if failure is None and happens(self.chaos.lose_acknowledgement, self._random):
+                failure = _Failure("the acknowledgement was lost, on purpose")
         finally:
             del line.under_way[delivery]
-            self._judge(line, delivery, error)
+            self._judge(line, delivery, failure)
             self._advance(line)
 
-    def _judge(self, line: _Line, delivery: Delivery, error: str | None) -> None:
-        if error is None:
+    def _judge(self, line: _Line, delivery: Delivery, failure: _Failure | None) -> None:
+        if failure is None:
             self.counters.delivered += 1
             self._settle()
             return
         self.counters.failures += 1
-        delivery.last_error = error
+        delivery.last_error = failure.text
         if delivery.discarded:
             self.counters.discarded += 1
             self._settle()
         elif not delivery.trigger.retry or self._backoff.is_over(delivery.attempts, _now_s() - delivery.made_at_s):
             self._give_up(delivery)
+        elif failure.unreachable:
+            line.due.appendleft(delivery)
+            self._pause(line)
         else:
             self._wait(line, delivery, self._backoff.pause_s(delivery.attempts, self._random))
 
-    async def _post(self, delivery: Delivery) -> str | None:
+    def _pause(self, line: _Line) -> None:
+        if line.pause is None:  # else others found out at the same time
+            line.unreachable += 1
+            pause_s = min(UNREACHABLE_PAUSE_S, self._backoff.pause_s(line.unreachable, self._random))
+            line.pause = asyncio.get_running_loop().call_later(pause_s, self._resume, line)
+
+    def _resume(self, line: _Line) -> None:
+        line.pause = None
+        self._advance(line)
+
+    async def _post(self, delivery: Delivery) -> _Failure | None:
         """Send it once; returns what went wrong."""
         assert self._session is not None, "start() comes first"
         timeout_s = delivery.trigger.timeout_s
         try:
             async with self._session.post(
                 delivery.trigger.url,
-                data=delivery.body,
+                data=base64.b64encode(delivery.body) if delivery.trigger.base64_body else delivery.body,
                 headers=delivery.headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
                 allow_redirects=False,
             ) as response:
                 await response.read()
-                return None if 200 <= response.status < 300 else f"HTTP status {response.status}"
+                return None if 200 <= response.status < 300 else _Failure(f"HTTP status {response.status}")
         except TimeoutError:
-            return f"no answer within {timeout_s:g} s"
+            return _Failure(f"no answer within {timeout_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            return f"{type(error).__name__}: {error}"
+            return _Failure(f"{type(error).__name__}: {error}", isinstance(error, aiohttp.ClientConnectorError))
 
     def _give_up(self, delivery: Delivery) -> None:
         self.counters.dead_lettered += 1
@@ -372,6 +405,9 @@ class Dispatcher:
     def _discard(self, line: _Line) -> None:
         for timer in line.waiting.values():
             timer.cancel()
+        if line.pause is not None:
+            line.pause.cancel()
+            line.pause = None
         for delivery in line.under_way:
             delivery.discarded = True
         forgotten = len(line.due) + len(line.waiting)

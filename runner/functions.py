@@ -169,8 +169,10 @@ class FunctionServer:
         end = time.monotonic() + START_S
         while not process.has_ended and time.monotonic() < end:
             # functions-framework answers this path itself, whatever the function.
+            # gunicorn would wait for the end of a connection that is kept.
+            headers, timeout = {"Connection": "close"}, aiohttp.ClientTimeout(total=5)
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                async with self._session.get(self.url + "/robots.txt", timeout=aiohttp.ClientTimeout(total=5)):
+                async with self._session.get(self.url + "/robots.txt", headers=headers, timeout=timeout):
                     self._ready.set()
                     return True
             await asyncio.sleep(0.03)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,12 +55,16 @@ class Session:
         """What is known of each function: url, pid (its process group too), ready, restarts."""
         return {function["name"]: function for function in call("GET", self.runner_url + "/functions")["functions"]}
 
-    def pid_of(self, function: str) -> int:
-        """The process that serves a function at the moment."""
-        pid: int | None = call("GET", f"{self.runner_url}/functions/{function}")["pid"]
-        if pid is None:
-            raise ProcessLookupError(f"{function} is being started again")
-        return pid
+    def pid_of(self, function: str, timeout_s: float = 60.0) -> int:
+        """The process that serves a function; waits for the next one when it is being started again."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            found = call("GET", f"{self.runner_url}/functions/{function}")
+            if found["ready"] and found["pid"] is not None:
+                pid: int = found["pid"]
+                return pid
+            time.sleep(0.05)
+        raise TimeoutError(f"{function} was not started again within {timeout_s:g} s")
 
     def kill(self, function: str) -> None:
         """End a function's processes with SIGKILL; it is started again."""
