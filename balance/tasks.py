@@ -8,13 +8,11 @@ that comes twice costs one read.
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from balance import instance
 from balance.backfill import Filled, Step, fill, reason
 from balance.log import log
-from balance.settings import Settings
 from balance.sources import is_document_id
 
 FUNCTION = "rebuild-balance"
@@ -61,11 +59,11 @@ def _parse(body: bytes) -> tuple[str, bool]:
 
 
 def sender(
-    settings: Settings, project: str | None, region: str, *, rate_per_s: int, force: bool = False
+    project: str | None, region: str, *, url: str | None = None, rate_per_s: int, force: bool = False
 ) -> Callable[[str], Filled]:
     """A function that enqueues a task for a group, at no more than this rate; threads may share it.
 
-    CLOUD_TASKS_EMULATOR_HOST=host:port sends the tasks there.
+    `url` is the function's, where it is not the usual one. CLOUD_TASKS_EMULATOR_HOST=host:port sends the tasks there.
     """
     # Only operators need it, and it costs a third of a second.
     import firebase_admin
@@ -78,9 +76,8 @@ def sender(
 
     def send(group_id: str) -> Filled:
         pace.wait()
-        data: Mapping[str, Any] = {"groupId": group_id, "force": force}
         try:
-            queue.enqueue(data)
+            queue.enqueue({"data": {"groupId": group_id, "force": force}}, functions.TaskOptions(uri=url))
         except (exceptions.FirebaseError, ValueError) as error:
             return Filled(group_id, Step.FAILED, None, reason(error))
         return Filled(group_id, Step.ENQUEUED, None)

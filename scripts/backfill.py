@@ -4,6 +4,10 @@ Pages through all groups (or those named with --group), leaves alone those with 
 It may be stopped at any moment, by any means, and started again: what is done by then is found current and skipped. It is
 safe while the app is in use.
 
+For a fleet of millions, --enqueue rebuilds nothing here but puts a task for each group on a queue, and the functions do the
+work at the queue's rate (functions.yaml). It wants the credentials of a service account that may enqueue:
+`gcloud auth application-default login --impersonate-service-account=ACCOUNT`.
+
 exit codes:
   0    every group has a current balance (or would have; or every task is enqueued)
   1    some groups failed: each is named with its reason, and a second run tries them again
@@ -64,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--region", default="us-central1", help="the region of the functions, for --enqueue (default: us-central1)"
     )
+    parser.add_argument("--function-url", metavar="URL", help="its URL, for --enqueue, where it is not the usual one")
     parser.add_argument(
         "--json", action="store_true", help="print a JSON object for each failure, and the summary as the last line"
     )
@@ -74,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 def _backfill(given: argparse.Namespace, firestore: Directory, settings: Settings) -> int:
     ids, total = chosen_groups(given, firestore, settings)
     if given.enqueue:
-        put = tasks.sender(settings, given.project, given.region, rate_per_s=given.rate, force=given.force)
+        put = tasks.sender(given.project, given.region, url=given.function_url, rate_per_s=given.rate, force=given.force)
         verb, work = "enqueueing", _each(put)
     else:
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
