@@ -46,7 +46,12 @@ def server() -> Iterator[Served]:
             if group not in ("new", "malformed"):
                 for currency, amount in (("EUR", 12.5), ("JPY", 100), ("KWD", 0.125)):
                     splits = [{"uid": uid, "amount": amount} for uid in UIDS[:4]]
-                    fields = {"groupId": group, "paidBy": UIDS[number % 4], "amount": 4 * amount, "currency": currency}
+                    fields: dict[str, Any] = {
+                        "groupId": group,
+                        "paidBy": UIDS[number % 4],
+                        "amount": 4 * amount,
+                        "currency": currency,
+                    }
                     database.collection("expenses").add({**fields, "splits": splits})
         database.document("groups/malformed/metadata/balance").set({"version": 1})
         splits = [{"uid": "bo", "amount": 10**12}] * 1000
