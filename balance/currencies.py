@@ -4,7 +4,7 @@ The figures are those of ISO 4217 list one as published in the `iso4217` package
 cold start pays nothing for it); a test compares the two. Codes are never removed: a group with old expenses keeps its
 balance when ISO withdraws a currency. Codes to which ISO gives no exponent (gold, testing, "no currency") are absent.
 `python -m scripts.update_currencies` merges a new release. A changed exponent changes what stored integers mean, so it
-needs a new `VERSION` in documents.py.
+needs a new `VERSION` in balances.py.
 """
 
 _CODES_BY_EXPONENT = {

@@ -49,9 +49,9 @@ def parse_amount(value: object, scale: int) -> int:
         if 0 <= amount_minor <= MAX_AMOUNT_MINOR:
             return amount_minor
     elif kind is float:
-        # The comparison is false for NaN too. Up to 15 digits no two decimals share a float, so a float that the
-        # integer converts back to *is* that decimal; anything finer goes the long way round.
-        if 0.0 <= value <= MAX_AMOUNT_MINOR:  # type: ignore[operator]
+        # The comparison is false for NaN too, and true for what rounds down to the maximum. Up to 15 digits no two decimals
+        # share a float, so a float that the integer converts back to *is* that decimal; anything finer goes the long way round.
+        if 0.0 <= value < MAX_AMOUNT_MINOR + 1:  # type: ignore[operator]
             amount_minor = int(value * scale + 0.5)  # type: ignore[operator]
             if amount_minor / scale == value and amount_minor <= MAX_AMOUNT_MINOR:
                 return amount_minor
