@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format lock audit
+.PHONY: help setup demo test test-firebase test-unit lint format lock audit
 
 PY := venv/bin/python
 
@@ -15,6 +15,9 @@ demo: setup  ## a group's balances kept true by the real functions, on the embed
 
 test: setup  ## all tests: unit, property, integration, simulation, end to end
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-firebase: setup  ## the end-to-end tests through the real Firebase CLI and its emulators
+	@$(PY) -m tests.firebase.run $(ARGS)
 
 lint: setup  ## ruff and mypy --strict
 	@venv/bin/ruff check .

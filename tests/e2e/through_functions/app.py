@@ -16,6 +16,9 @@ class Functions(Protocol):
     client: firestore.Client
     urls: Mapping[str, str]
 
+    def deliver(self, name: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """POST an event to a function as the platform does; returns the status."""
+
     def kill(self, name: str) -> None:
         """End a function's processes with SIGKILL, once it runs; it is started again."""
 

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -11,7 +10,7 @@ import pytest
 from google.cloud import firestore
 from google.events.cloud.firestore_v1 import DocumentEventData
 
-from tests.e2e.app import App, Drain, Functions
+from tests.e2e.through_functions.app import App, Drain, Functions
 
 pytestmark = pytest.mark.xdist_group("functions")
 
@@ -104,11 +103,18 @@ def test_one_write_counts_once_however_often_and_under_whatever_id_it_is_deliver
     api = app.client._firestore_api.get_document(request={"name": seed._document_path}, metadata=app.client._rpc_metadata)
     data.value.ParseFromString(type(api).serialize(api))
     body = data.SerializeToString()
-    url = functions.urls["on_expense_written"]
     event_ids = [f"event-{number % 5}-{uuid4().hex if number >= 5 else ''}" for number in range(20)]
 
     def deliver(event_id: str) -> int:
-        return _post(url, body, event_id, snapshot.update_time)
+        headers = {
+            "content-type": "application/protobuf",
+            "ce-specversion": "1.0",
+            "ce-id": event_id,
+            "ce-source": "//firestore.googleapis.com/projects/demo/databases/(default)",
+            "ce-type": "google.cloud.firestore.document.v1.written",
+            "ce-time": snapshot.update_time.isoformat(),
+        }
+        return functions.deliver("on_expense_written", body, headers)
 
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         assert list(pool.map(deliver, event_ids)) == [200] * 20
@@ -222,24 +228,6 @@ def test_a_damaged_balance_heals_with_the_next_event(
             pool.submit(app.new("expenses").set, app.expense("C", 3, "USD", {"B": 3}))
     drain()
     assert app.debts() == {"USD": {("B", "A"): 50, ("B", "C"): 60}}
-
-
-def _post(url: str, body: bytes, event_id: str, time: datetime) -> int:
-    request = urllib.request.Request(
-        url,
-        data=body,
-        headers={
-            "content-type": "application/protobuf",
-            "ce-specversion": "1.0",
-            "ce-id": event_id,
-            "ce-source": "//firestore.googleapis.com/projects/demo/databases/(default)",
-            "ce-type": "google.cloud.firestore.document.v1.written",
-            "ce-time": time.isoformat(),
-        },
-    )
-    with urllib.request.urlopen(request) as response:
-        status: int = response.status
-        return status
 
 
 def test_every_event_leaves_one_structured_line(app: App, drain: Drain, functions: Functions) -> None:
