@@ -1,119 +1,253 @@
-"""Applying one write to a document. (First version.)"""
+"""What a write makes of a document.
+
+Pure: takes the `Write` and the document as it is, returns the document as it will be. Several writes to one document in
+a commit are applied one after the other, each to the outcome of the one before.
+
+Source: https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#write
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.cloud.firestore_v1.types import Document as _Document
-from google.cloud.firestore_v1.types import Value as _Value
+from google.cloud.firestore_v1.types import Document, DocumentTransform, Value
 
 from emulator.errors import RpcError
-from emulator.values import get_field, parse_field_path, sort_key
+from emulator.paths import delete_field, get_field, parse_writable_path, set_field
+from emulator.values import MAX_DOCUMENT_BYTES, Fault, document_bytes, is_nan, is_too_large, sort_key, store_fields, store_value
 
-_DocumentPb = _Document.pb()
-_ValuePb = _Value.pb()
+# https://firebase.google.com/docs/firestore/quotas#writes_and_transactions
+MAX_TRANSFORMS = 500
+
+_Document = Document.pb()
+_Value = Value.pb()
+_REQUEST_TIME = DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME.value
+_NULL = _Value(null_value=0)
+_MAX_INTEGER, _MIN_INTEGER = (1 << 63) - 1, -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    document: Any
+    """The outcome of one write.
+
+    document: as it is from now on, None if there is none. Without a change it is the very message that was there.
+    transform_results: one Value for each transform, in their order.
+    changed: whether anything is different. A write that changes nothing leaves the update time as it is.
+    """
+
+    document: Any | None
     transform_results: list[Any]
     changed: bool
 
 
-def apply(write: Any, current: Any, now_us: int) -> Applied:
-    _check(write, current)
-    if write.HasField("delete"):
+def apply(write: Any, current: Any | None, now_us: int) -> Applied:
+    """Apply a `Write` to the document it names, which is None if missing, at a time in microseconds.
+
+    Raises INVALID_ARGUMENT for a write that cannot be, ALREADY_EXISTS, NOT_FOUND or FAILED_PRECONDITION when its
+    precondition does not hold. Modifies neither the write nor the document.
+    """
+    operation = write.WhichOneof("operation")
+    if operation != "update" and (write.HasField("update_mask") or write.update_transforms):
+        raise _invalid("A write may have an update_mask and update_transforms only with an update.")
+    if write.HasField("current_document"):
+        _check_precondition(write.current_document, current, _target(write, operation))
+    if operation == "delete":
         return Applied(None, [], current is not None)
-    document = _DocumentPb()
-    if write.HasField("update"):
-        document.name = write.update.name
-        if write.HasField("update_mask"):
-            if current is not None:
-                document.MergeFrom(current)
-            for path in write.update_mask.field_paths:
-                _assign(document, parse_field_path(path), get_field(write.update.fields, parse_field_path(path)))
-        else:
-            for name, value in write.update.fields.items():
-                document.fields[name].CopyFrom(value)
+    if operation == "update":
+        document = _updated(write, current)
         transforms = write.update_transforms
-    else:
-        document.name = write.transform.document
-        if current is not None:
-            document.MergeFrom(current)
+    elif operation == "transform":
         transforms = write.transform.field_transforms
-    results = [_transform(document, transform, now_us) for transform in transforms]
-    if current is not None and document.fields == current.fields:
-        return Applied(current, results, False)
-    document.update_time.seconds, document.update_time.nanos = now_us // 10**6, now_us % 10**6 * 1000
-    document.create_time.CopyFrom(current.create_time if current is not None else document.update_time)
+        if not transforms:
+            raise _invalid("transform: field_transforms must not be empty.")
+        document = _copied(current) if current is not None else _Document(name=write.transform.document)
+    else:
+        raise _invalid("A write must have an update, a delete or a transform.")
+    if len(transforms) > MAX_TRANSFORMS:
+        raise _too_many_transforms(len(transforms), document.name)
+    results = [_transform(document.fields, transform, now_us) for transform in transforms]
+    if current is not None:
+        document.create_time.CopyFrom(current.create_time)
+        document.update_time.CopyFrom(current.update_time)
+        if document == current:  # exactly: 1 is not 1.0, and NaN is NaN
+            return Applied(current, results, False)
+    if is_too_large(document):
+        raise _invalid(
+            f"Document {document.name!r} would have {document_bytes(document)} bytes; {MAX_DOCUMENT_BYTES} are allowed."
+        )
+    document.update_time.seconds, document.update_time.nanos = divmod(now_us, 1_000_000)
+    document.update_time.nanos *= 1_000
+    if current is None:
+        document.create_time.CopyFrom(document.update_time)
     return Applied(document, results, True)
 
 
-def _check(write: Any, current: Any) -> None:
-    if not write.HasField("current_document"):
-        return
-    condition = write.current_document
+def check_transforms(writes: Iterable[Any]) -> None:
+    """INVALID_ARGUMENT if the writes of a commit transform one document too often."""
+    counts: Counter[str] = Counter()
+    for write in writes:
+        transforms = write.transform.field_transforms if write.HasField("transform") else write.update_transforms
+        if transforms:
+            counts[_target(write, write.WhichOneof("operation"))] += len(transforms)
+    for name, count in counts.items():
+        if count > MAX_TRANSFORMS:
+            raise _too_many_transforms(count, name)
+
+
+def _target(write: Any, operation: str | None) -> str:
+    if operation == "update":
+        return str(write.update.name)
+    return str(write.delete if operation == "delete" else write.transform.document)
+
+
+def _check_precondition(condition: Any, current: Any | None, name: str) -> None:
     kind = condition.WhichOneof("condition_type")
-    if kind == "exists" and condition.exists and current is None:
-        raise RpcError(grpc.StatusCode.NOT_FOUND, "No document to update")
-    if kind == "exists" and not condition.exists and current is not None:
-        raise RpcError(grpc.StatusCode.ALREADY_EXISTS, "Document already exists")
-    if kind == "update_time" and (current is None or current.update_time != condition.update_time):
-        raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, "the stored version does not match the required one")
+    if kind == "exists":
+        if condition.exists and current is None:
+            raise RpcError(grpc.StatusCode.NOT_FOUND, f"No document to update: {name}")
+        if not condition.exists and current is not None:
+            raise RpcError(grpc.StatusCode.ALREADY_EXISTS, f"Document already exists: {name}")
+    elif kind == "update_time":
+        required = condition.update_time
+        if required.nanos % 1_000:
+            raise _invalid("current_document.update_time: must be in whole microseconds.")
+        if current is None:
+            raise RpcError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"The document is missing, but was required to be of {required.ToJsonString()}: {name}",
+            )
+        if current.update_time != required:
+            raise RpcError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"The document is of {current.update_time.ToJsonString()}, but was required to be of "
+                f"{required.ToJsonString()}: {name}",
+            )
 
 
-def _assign(document: Any, path: tuple[str, ...], value: Any) -> None:
-    fields = document.fields
-    for segment in path[:-1]:
-        if segment not in fields or fields[segment].WhichOneof("value_type") != "map_value":
+def _updated(write: Any, current: Any | None) -> Any:
+    """The document after the update proper, without its times."""
+    update = write.update
+    try:
+        if not write.HasField("update_mask"):
+            document = _copied(update)
+            store_fields(document.fields)
+            return document
+        document = _copied(current) if current is not None else _Document(name=update.name)
+        for path in write.update_mask.field_paths:
+            names = parse_writable_path(path)
+            value = get_field(update.fields, names)
             if value is None:
-                return
-            fields[segment].Clear()
-            fields[segment].map_value.SetInParent()
-        fields = fields[segment].map_value.fields
-    if value is None:
-        if path[-1] in fields:
-            del fields[path[-1]]
-    else:
-        fields[path[-1]].CopyFrom(value)
+                delete_field(document.fields, names)
+            else:
+                store_value(set_field(document.fields, names, value), len(names))
+    except Fault as fault:
+        raise _invalid(f"Document {update.name!r} cannot be stored: {fault}.") from fault
+    return document
 
 
-def _transform(document: Any, transform: Any, now_us: int) -> Any:
-    path = parse_field_path(transform.field_path)
-    old = get_field(document.fields, path)
+def _copied(document: Any) -> Any:
+    copy = _Document()
+    copy.CopyFrom(document)
+    copy.ClearField("create_time")
+    copy.ClearField("update_time")
+    return copy
+
+
+def _transform(fields: Any, transform: Any, now_us: int) -> Any:
+    """Transform a field and return the result to be reported."""
+    path = parse_writable_path(transform.field_path)
     kind = transform.WhichOneof("transform_type")
-    result, answer = _ValuePb(), _ValuePb(null_value=0)
+    current = get_field(fields, path)
     if kind == "set_to_server_value":
-        result.timestamp_value.seconds, result.timestamp_value.nanos = now_us // 10**6, now_us % 10**6 * 1000
-        answer = result
+        if transform.set_to_server_value != _REQUEST_TIME:
+            raise _invalid(f"Transform of {transform.field_path!r}: the server value is not specified.")
+        new = _Value()
+        # "With millisecond precision", unlike the times of commits.
+        now_ms = now_us // 1_000
+        new.timestamp_value.seconds, new.timestamp_value.nanos = now_ms // 1_000, now_ms % 1_000 * 1_000_000
     elif kind in ("increment", "maximum", "minimum"):
         operand = getattr(transform, kind)
-        number = {"integer_value", "double_value"}
-        if old is None or old.WhichOneof("value_type") not in number:
-            result.CopyFrom(operand)
-        elif kind == "increment":
-            total = getattr(old, old.WhichOneof("value_type")) + getattr(operand, operand.WhichOneof("value_type"))
-            setattr(result, "integer_value" if isinstance(total, int) else "double_value", total)
-        else:
-            bigger = sort_key(operand) > sort_key(old)
-            result.CopyFrom(operand if bigger == (kind == "maximum") else old)
-        answer = result
+        if not _is_number(operand):
+            raise _invalid(f"Transform of {transform.field_path!r}: {kind} needs an integer or a double.")
+        new = operand if current is None or not _is_number(current) else _NUMERIC[kind](current, operand)
+    elif kind in ("append_missing_elements", "remove_all_from_array"):
+        elements = getattr(transform, kind).values
+        present = current.array_value.values if current is not None else ()
+        new = _append_missing(present, elements) if kind == "append_missing_elements" else _remove_all(present, elements)
     else:
-        elements = list(getattr(transform, kind).values)
-        present = list(old.array_value.values) if old is not None and old.WhichOneof("value_type") == "array_value" else []
-        keys = [sort_key(item) for item in present]
-        result.array_value.SetInParent()
-        if kind == "append_missing_elements":
-            result.array_value.values.extend(present)
-            for element in elements:
-                if sort_key(element) not in keys:
-                    keys.append(sort_key(element))
-                    result.array_value.values.append(element)
-        else:
-            gone = [sort_key(element) for element in elements]
-            result.array_value.values.extend(item for item, key in zip(present, keys, strict=True) if key not in gone)
-    _assign(document, path, result)
-    return answer
+        raise _invalid(f"Transform of {transform.field_path!r}: it is not said which.")
+    try:
+        stored = set_field(fields, path, new)
+        store_value(stored, len(path))
+    except Fault as fault:
+        raise _invalid(f"Transform of {transform.field_path!r}: {fault}.") from fault
+    if kind in ("append_missing_elements", "remove_all_from_array"):
+        return _NULL
+    result = _Value()
+    result.CopyFrom(stored)
+    return result
+
+
+def _is_number(value: Any) -> bool:
+    return value.WhichOneof("value_type") in ("integer_value", "double_value")
+
+
+def _number(value: Any) -> int | float:
+    number: int | float = value.integer_value if value.HasField("integer_value") else value.double_value
+    return number
+
+
+def _increment(current: Any, operand: Any) -> Any:
+    total = _number(current) + _number(operand)
+    if isinstance(total, int):
+        return _Value(integer_value=max(_MIN_INTEGER, min(_MAX_INTEGER, total)))
+    return _Value(double_value=total)
+
+
+def _maximum(current: Any, operand: Any) -> Any:
+    return _nan_or(current, operand, operand if _number(operand) > _number(current) else current)
+
+
+def _minimum(current: Any, operand: Any) -> Any:
+    return _nan_or(current, operand, operand if _number(operand) < _number(current) else current)
+
+
+def _nan_or(current: Any, operand: Any, extreme: Any) -> Any:
+    """The extreme of any number and NaN is NaN."""
+    return current if is_nan(current) else operand if is_nan(operand) else extreme
+
+
+_NUMERIC = {"increment": _increment, "maximum": _maximum, "minimum": _minimum}
+
+
+def _append_missing(present: Any, elements: Any) -> Any:
+    new = _Value()
+    new.array_value.SetInParent()  # even if it stays empty
+    new.array_value.values.extend(present)
+    seen = {sort_key(item) for item in present}
+    for element in elements:
+        key = sort_key(element)
+        if key not in seen:
+            seen.add(key)
+            new.array_value.values.append(element)
+    return new
+
+
+def _remove_all(present: Any, elements: Any) -> Any:
+    gone = {sort_key(element) for element in elements}
+    new = _Value()
+    new.array_value.SetInParent()
+    new.array_value.values.extend(item for item in present if sort_key(item) not in gone)
+    return new
+
+
+def _too_many_transforms(count: int, name: str) -> RpcError:
+    return _invalid(f"{count} transforms of document {name!r} are too many; {MAX_TRANSFORMS} are allowed.")
+
+
+def _invalid(message: str) -> RpcError:
+    return RpcError(grpc.StatusCode.INVALID_ARGUMENT, message)
