@@ -69,4 +69,5 @@ class Layout:
 
 def document_key(*parts: str) -> str:
     """A document id for something that is named by these strings, whatever characters they hold."""
-    return sha256(repr(parts).encode()).hexdigest()[:40]
+    # Not repr: which characters it escapes is another matter in each version of Python, and records outlive a deployment.
+    return sha256(ascii(parts).encode()).hexdigest()[:40]
