@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,28 +18,10 @@ from balance.ledger import Ledger
 from balance.rebuild import read_history
 from balance.settings import from_environment
 from balance.store import connect
+from scripts.unsigned_token import unsigned_token
 from tests.integration.served import PROJECT, Served
 
 MAIN = Path(__file__).parents[2] / "main.py"
-
-
-def unsigned_token(uid: object, project: str = PROJECT, **claims: object) -> str:
-    """An ID token as the Auth emulator issues it."""
-    now = int(time.time())
-    payload = {
-        "iss": f"https://securetoken.google.com/{project}",
-        "aud": project,
-        "sub": uid,
-        "user_id": uid,
-        "iat": now,
-        "exp": now + 3600,
-        **claims,
-    }
-    return ".".join([_segment({"alg": "none", "typ": "JWT"}), _segment(payload), ""])
-
-
-def _segment(part: Mapping[str, object]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
 
 
 @dataclass
@@ -58,7 +37,7 @@ class ReadApi:
     def get(self, path: str, uid: str | None = "ana", method: str = "GET", **headers: str) -> Any:
         """Werkzeug's TestResponse to a call as a user, or without a token when there is none."""
         if uid is not None:
-            headers = {"Authorization": f"Bearer {unsigned_token(uid)}", **headers}
+            headers = {"Authorization": f"Bearer {unsigned_token(uid, PROJECT)}", **headers}
         return self.client.open(path, method=method, headers=headers)
 
     def balance(self, group: str, uid: str = "ana") -> dict[str, Any]:

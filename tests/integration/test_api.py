@@ -15,8 +15,9 @@ from balance.balances import VERSION
 from balance.ledger import Ledger
 from balance.money import Unit
 from emulator.faults import Fault
-from tests.integration.callers import ReadApi, read_api, unsigned_token
-from tests.integration.served import Served, served
+from scripts.unsigned_token import unsigned_token
+from tests.integration.callers import ReadApi, read_api
+from tests.integration.served import PROJECT, Served, served
 
 
 @pytest.fixture(scope="module")
@@ -295,14 +296,14 @@ def test_when_it_cannot_be_rebuilt_it_is_told_all_the_same(api: ReadApi) -> None
         "Basic YTpi",
         "Bearer x",
         "Bearer a.b.c",
-        f"Bearer {unsigned_token('ana', project='another')}",
-        f"Bearer {unsigned_token('ana', iss='https://evil.example')}",
-        f"Bearer {unsigned_token('')}",
-        f"Bearer {unsigned_token(None)}",
-        f"Bearer {unsigned_token(['ana'])}",
-        f"Bearer {unsigned_token('a' * 129)}",
-        f"Bearer {unsigned_token('__x__')}",
-        f"Bearer {unsigned_token(chr(0xD800))}",
+        f"Bearer {unsigned_token('ana', 'another')}",
+        f"Bearer {unsigned_token('ana', PROJECT, iss='https://evil.example')}",
+        f"Bearer {unsigned_token('', PROJECT)}",
+        f"Bearer {unsigned_token(None, PROJECT)}",
+        f"Bearer {unsigned_token(['ana'], PROJECT)}",
+        f"Bearer {unsigned_token('a' * 129, PROJECT)}",
+        f"Bearer {unsigned_token('__x__', PROJECT)}",
+        f"Bearer {unsigned_token(chr(0xD800), PROJECT)}",
         "Bearer " + "W1tbW1tb" * 800 + "." + "W1tbW1tb" * 800 + ".",
         "Bearer W10.W10.",
         "Bearer \xff\xfe.é.ü",

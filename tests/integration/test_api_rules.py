@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from balance.layout import FAULTS, RECORDS, Layout
-from tests.integration.callers import unsigned_token
+from scripts.unsigned_token import unsigned_token
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = (DEPLOY / "firestore.rules").read_text()
@@ -94,7 +94,7 @@ OURS = ("groups/GROUP/metadata/balance", f"groups/GROUP/{RECORDS}/r1", f"groups/
 def _request(method: str, url: str, uid: str | None, body: object = None) -> int:
     headers = {"content-type": "application/json"}
     if uid is not None:
-        headers["authorization"] = f"Bearer {'owner' if uid == 'owner' else unsigned_token(uid, project=PROJECT)}"
+        headers["authorization"] = f"Bearer {'owner' if uid == 'owner' else unsigned_token(uid, PROJECT)}"
     data = None if body is None else json.dumps(body).encode()
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method)) as response:

@@ -17,7 +17,7 @@ import yaml
 
 from balance.api import _ROUTES, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from balance.explain import MAX_TRANSACTIONS_PER_PAIR
-from tests.integration.callers import unsigned_token
+from scripts.unsigned_token import unsigned_token
 from tests.integration.served import PROJECT, Served, served
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,16 @@ def _attack(description: Path, url: str, directory: Path, *options: str) -> subp
     config = directory / "schemathesis.toml"
     config.write_text(_toml(CONFIG))
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "--no-color", "run", str(description)]
-    command += ["--url", url, "--header", f"Authorization: Bearer {unsigned_token('ana')}", "--checks", "all", "--seed", "7"]
+    command += [
+        "--url",
+        url,
+        "--header",
+        f"Authorization: Bearer {unsigned_token('ana', PROJECT)}",
+        "--checks",
+        "all",
+        "--seed",
+        "7",
+    ]
     command += ["--max-examples", "40", "--suppress-health-check", "all", "--no-shrink", "--continue-on-failure", *options]
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=100)
 

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from balance import identity
 from balance.identity import Unauthenticated, VerificationUnavailable, refuse_unsigned_tokens, uid_of
 from balance.settings import InvalidSetting
-from tests.integration.callers import unsigned_token
+from scripts.unsigned_token import unsigned_token
 
 PROJECT = "demo-signed"
 ROOT = Path(__file__).parents[2]
@@ -150,7 +150,7 @@ def test_a_token_that_somebody_else_signed_proves_nothing(sign: Callable[..., st
         sign(iat="now"),
         sign(iat=time.time() + 3600),
         sign()[:-8] + "AAAAAAAA",
-        f"Bearer {unsigned_token('ana', project=PROJECT)}",
+        f"Bearer {unsigned_token('ana', PROJECT)}",
     ):
         with pytest.raises(Unauthenticated):
             uid_of(authorization)
