@@ -31,9 +31,10 @@ if anything they read, found missing or queried is different by then.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -46,7 +47,7 @@ from emulator.query import PreparedQuery
 from emulator.statistics import Statistics
 from emulator.store import Document, Store
 from emulator.transactions import Transaction, Waiting
-from emulator.writes import Applied, apply
+from emulator.writes import Applied, apply, check_transforms
 
 T = TypeVar("T")
 
@@ -447,12 +448,16 @@ class Engine:
 
     def _run(self, query: PreparedQuery, at_us: int | None) -> list[Document]:
         store = self._store
-        if not query.all_descendants:
-            candidates = store.collection(f"{query.parent}/{query.collection_id}", at_us)
-        elif query.collection_id:
+        candidates: Iterable[Document]
+        if query.collection_id and query.all_descendants:
             candidates = store.collection_group(query.parent, query.collection_id, at_us)
-        else:
+        elif query.collection_id:
+            candidates = store.collection(f"{query.parent}/{query.collection_id}", at_us, query.equalities)
+        elif query.all_descendants:
             candidates = store.descendants(query.parent, at_us)
+        else:
+            paths = store.collection_names(query.parent, at_us)
+            candidates = chain.from_iterable(store.collection(path, at_us) for path in paths)
         return query.run(candidates)
 
     def _verify(self, transaction: Transaction) -> bool:
@@ -563,22 +568,16 @@ class Engine:
     def _apply(self, writes: Sequence[Any]) -> CommitResult:
         """Apply the writes; if one fails, none has happened."""
         commit_time_us = max(self._clock(), self._last_us + 1)
-        if len(writes) == 1:
-            write = writes[0]
+        applied: list[Applied] = []
+        touched: dict[str, tuple[Document | None, Document | None]] = {}
+        if len(writes) > 1:
+            check_transforms(writes)
+        for write in writes:
             name = _target(write)
-            before = self._store.get(name)
-            outcome = apply(write, before, commit_time_us)
-            applied = [outcome]
-            touched = {name: (before, outcome.document if outcome.changed else before)}
-        else:
-            applied = []
-            touched = {}
-            for write in writes:
-                name = _target(write)
-                before, current = touched.get(name) or (self._store.get(name),) * 2
-                outcome = apply(write, current, commit_time_us)
-                applied.append(outcome)
-                touched[name] = (before, outcome.document if outcome.changed else current)
+            before, current = touched.get(name) or (self._store.get(name),) * 2
+            outcome = apply(write, current, commit_time_us)
+            applied.append(outcome)
+            touched[name] = (before, outcome.document)
         self._last_us = commit_time_us
         changes = [
             Change(name, before, after, commit_time_us) for name, (before, after) in touched.items() if before is not after

@@ -85,7 +85,7 @@ def test_documents_are_set_read_updated_and_deleted(server: Served, client: fire
     found = reference.get()
     assert found.to_dict()["size"] == {"people": 3}
     assert found.to_dict()["tags"] == ["a", "b"]
-    assert found.to_dict()["seen"] == found.update_time
+    assert timedelta(0) <= found.update_time - found.to_dict()["seen"] < timedelta(milliseconds=1)
     assert found.create_time < found.update_time <= found.read_time
     reference.delete()
     assert not reference.get().exists

@@ -124,7 +124,7 @@ def test_what_was_read_at_an_instant_never_changes(engine: Engine, clock: Clock)
 
 def test_all_writes_of_a_commit_have_its_time(engine: Engine) -> None:
     result = committed(engine.commit([write(A, 1), write(B, 2), write(A, 3)]))
-    times = {each.document.update_time.ToMicroseconds() for each in result.applied}
+    times = {each.document.update_time.ToMicroseconds() for each in result.applied if each.document is not None}
     assert times == {result.commit_time_us}
     assert get(engine, A) == 3
 
@@ -324,6 +324,45 @@ def test_a_query_locks_what_it_returns_and_waits_for_it(engine: Engine) -> None:
     assert isinstance(result, QueryResult)
     assert [each.name for each in result.value] == [A, B], "as it is when the locks are had"
     waiting(engine.commit([write(B, 2)]))
+
+
+def test_a_query_for_a_string_finds_it_in_the_present_and_in_the_past(engine: Engine) -> None:
+    def of_group(group: str) -> PreparedQuery:
+        structured = query_types.StructuredQuery.pb()()
+        structured.from_.add(collection_id="numbers")
+        condition = structured.where.field_filter
+        condition.field.field_path, condition.op = "group", query_types.StructuredQuery.FieldFilter.Operator.EQUAL
+        condition.value.string_value = group
+        return PreparedQuery(ROOT, structured)
+
+    def found(group: str, read_time_us: int | None = None) -> list[str]:
+        result = engine.query(of_group(group), read_time_us=read_time_us)
+        assert isinstance(result, QueryResult)
+        return [each.name for each in result.value]
+
+    def in_group(name: str, group: str) -> Any:
+        made = write(name, 1)
+        made.update.fields["group"].string_value = group
+        return made
+
+    committed(engine.commit([in_group(A, "x"), in_group(B, "x"), in_group(C, "y")]))
+    assert (found("x"), found("y"), found("z")) == ([A, B], [C], [])
+    then_us = committed(engine.commit([in_group(A, "y"), in_group(B, "z")])).commit_time_us
+    assert (found("x"), found("y"), found("z")) == ([], [A, C], [B])
+    assert (found("x", then_us - 1), found("y", then_us - 1)) == ([A, B], [C])
+    engine.commit([write(A, None)])
+    assert (found("y"), found("y", then_us)) == ([C], [A, C])
+
+
+def test_a_query_may_be_about_all_collections_of_a_parent(engine: Engine) -> None:
+    for path in ("a/1", "b/1", "a/1/c/1"):
+        put(engine, f"{ROOT}/{path}", 1)
+    for all_descendants, expected in ((False, ["a/1", "b/1"]), (True, ["a/1", "a/1/c/1", "b/1"])):
+        structured = query_types.StructuredQuery.pb()()
+        structured.from_.add(all_descendants=all_descendants)
+        result = engine.query(PreparedQuery(ROOT, structured))
+        assert isinstance(result, QueryResult)
+        assert [each.name.removeprefix(f"{ROOT}/") for each in result.value] == expected
 
 
 def test_reads_after_a_phantom_are_of_the_instant_before_it(engine: Engine) -> None:
