@@ -92,6 +92,7 @@ def test_documents_are_set_read_updated_and_deleted(server: Served, client: fire
 
 
 def test_preconditions_have_the_documented_errors(server: Served, client: firestore.Client) -> None:
+    """https://cloud.google.com/firestore/docs/understand-error-codes"""
     reference = client.document("a/1")
     with pytest.raises(exceptions.NotFound):
         reference.update({"x": 1})
@@ -122,6 +123,10 @@ def test_a_batch_happens_as_a_whole_or_not_at_all(server: Served, client: firest
 
 
 def test_a_write_that_changes_nothing_keeps_the_update_time(server: Served, client: firestore.Client) -> None:
+    """https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#writeresult:
+
+    "If the write did not actually change the document, this will be the previous update_time."
+    """
     changes: list[Any] = []
     server.within(lambda: server.engine().subscribe(changes.extend))
     first = client.document("a/1").set({"x": 1})
@@ -171,6 +176,7 @@ def test_queries_counts_and_collection_groups(server: Served, client: firestore.
 
 
 def test_missing_parents_are_listed_page_by_page(server: Served, client: firestore.Client) -> None:
+    """https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#listdocumentsrequest: show_missing"""
     for number in range(7):
         client.document(f"a/d{number}/b/1").set({})
     client.document("a/d3").set({})
@@ -252,6 +258,7 @@ def test_a_write_from_outside_waits_for_the_reader(server: Served, client: fires
 
 
 def test_a_deadlock_aborts_one_and_the_other_goes_on(server: Served, client: firestore.Client) -> None:
+    """https://cloud.google.com/firestore/docs/transaction-data-contention: "ABORTED: Too much contention on these documents.""""
     first, second = client.transaction(max_attempts=1), client.transaction(max_attempts=1)
     one, two = client.document("a/1"), client.document("a/2")
     for transaction in (first, second):
@@ -282,6 +289,7 @@ def test_a_read_only_transaction_sees_one_instant_and_locks_nothing(server: Serv
 
 
 def test_a_query_in_a_transaction_is_safe_from_phantoms(server: Served, client: firestore.Client) -> None:
+    """https://cloud.google.com/firestore/docs/transaction-data-contention: serializable isolation"""
     transaction = client.transaction(max_attempts=1)
     transaction._begin()
     assert list(client.collection("a").get(transaction=transaction)) == []
@@ -292,6 +300,10 @@ def test_a_query_in_a_transaction_is_safe_from_phantoms(server: Served, client: 
 
 
 def test_the_first_read_can_begin_the_transaction(server: Served) -> None:
+    """https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#batchgetdocumentsrequest:
+
+    "The new transaction ID will be returned as the first response in the stream."
+    """
     stub = server.stub()
     options = common.TransactionOptions(read_write=common.TransactionOptions.ReadWrite())
     names = [f"{ROOT}/a/1", f"{ROOT}/a/2"]
@@ -337,6 +349,7 @@ def test_locks_are_not_waited_for_without_end_and_idle_transactions_expire() -> 
 
 
 def test_optimistic_transactions_conflict_at_commit() -> None:
+    """https://cloud.google.com/firestore/docs/transaction-data-contention"""
     with served(Settings(optimistic=True)) as server:
         client = server.client()
         reference = client.document("a/1")
@@ -373,6 +386,7 @@ def test_listening_is_unimplemented_for_the_official_client(server: Served, clie
     [(b"\xff\xff\xff\xff", "BatchGetDocumentsRequest"), (b"\n" * (10 * 1024 * 1024 + 1), "10485760")],
 )
 def test_requests_that_are_garbage_or_too_long_are_told_so(server: Served, request_bytes: bytes, says: str) -> None:
+    """https://firebase.google.com/docs/firestore/quotas: 10 MiB for a request"""
     call = server.channel().unary_stream("/google.firestore.v1.Firestore/BatchGetDocuments")
     with pytest.raises(grpc.RpcError) as caught:
         list(call(request_bytes))
@@ -391,12 +405,14 @@ def test_requests_that_are_garbage_or_too_long_are_told_so(server: Served, reque
     ],
 )
 def test_names_that_cannot_be_are_invalid(server: Served, request_: Any) -> None:
+    """https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields"""
     with pytest.raises(grpc.RpcError) as caught:
         list(server.stub().batch_get_documents(request_))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_each_write_of_a_batch_write_has_its_own_status(server: Served) -> None:
+    """https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#batchwriterequest"""
     exists = common.Precondition(exists=True)
     writes = [
         write_types.Write(update=document.Document(name=f"{ROOT}/a/1")),
@@ -469,6 +485,7 @@ def test_an_injected_abort_ends_the_transaction(server: Served, client: firestor
 
 
 def test_what_is_billed_is_counted(server: Served, client: firestore.Client) -> None:
+    """https://firebase.google.com/docs/firestore/pricing: one read for a query that finds nothing"""
     client.document("a/1").set({"x": 1})
     client.document("a/1").get()
     client.document("a/missing").get()
