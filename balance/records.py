@@ -1,10 +1,11 @@
 """Records of processed events: the proof that a write is in the balance, committed together with it.
 
 `groups/{groupId}/balanceEvents/{key}` holds `eventId`, `source`, `updateTime`, `deletedAt` (deletes only), `version`,
-`outcome`, `delta`, `appliedAt` and `expireAt`. `delta` is `{currency: {debtor: {creditor: amount}}}` in integer minor units
-whatever the app's unit: by how much the debtor now owes the creditor more.
+`outcome`, `delta`, `appliedAt` and `expireAt`. `delta` is `{currency: {uid: {uid: amount}}}` in integer minor units whatever
+the app's unit: by how much the first now owes the second more; negative for less.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,23 +80,33 @@ def parse(fields: Fields) -> Record:
 
 
 def encode_delta(delta: Mapping[str, Mapping[tuple[str, str], int]]) -> dict[str, dict[str, dict[str, int]]]:
-    """`{currency: {debtor: {creditor: amount_minor}}}`, every amount positive."""
+    """`{currency: {uid: {uid: amount_minor}}}`: by how much the first now owes the second more.
+
+    A pair stands with whichever of the two is in more pairs, so a payer is named once, not once for each share: else
+    long uids could make a record larger than the documents that it comes of, and than Firestore allows.
+    """
     encoded: dict[str, dict[str, dict[str, int]]] = {}
     for currency, pairs in delta.items():
-        debtors = encoded.setdefault(currency, {})
+        frequency = Counter(uid for pair in pairs for uid in pair)
+        rows = encoded.setdefault(currency, {})
         for (low, high), amount_minor in pairs.items():
-            debtor, creditor = (low, high) if amount_minor > 0 else (high, low)
-            debtors.setdefault(debtor, {})[creditor] = abs(amount_minor)
+            if (frequency[low], amount_minor) > (frequency[high], 0):
+                rows.setdefault(low, {})[high] = amount_minor
+            else:
+                rows.setdefault(high, {})[low] = -amount_minor
     return encoded
 
 
 def _decode_delta(encoded: Mapping[str, Any]) -> Ledger:
     try:
-        return fold(
+        postings = [
             Posting(debtor, creditor, currency, amount_minor)
             for currency, debtors in encoded.items()
             for debtor, creditors in debtors.items()
             for creditor, amount_minor in creditors.items()
-        )
-    except (AttributeError, TypeError) as error:
+        ]
+    except AttributeError as error:
         raise CorruptRecord(f"delta: {error}") from None
+    if not all(type(posting.amount_minor) is int for posting in postings):
+        raise CorruptRecord("delta: an amount is no integer")
+    return fold(postings)
