@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def run_cli(emulators: str, environment: Mapping[str, str]) -> int:
         PROJECT,
         "--log-verbosity",
         "QUIET",
-        " ".join(inside),
+        shlex.join(inside),
     ]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **OFFLINE, **environment}, check=False).returncode
 
