@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from balance.firestore import Firestore, Query
@@ -43,7 +44,8 @@ def in_parallel(items: Iterable[T], work: Callable[[T], R], workers: int) -> Ite
     with ThreadPoolExecutor(workers, thread_name_prefix="fleet") as pool:
         try:
             for item in items:
-                pending.append(pool.submit(work, item))
+                # With the caller's context, so that what the work logs bears the id of the call.
+                pending.append(pool.submit(copy_context().run, work, item))
                 if len(pending) >= workers * _AHEAD_PER_WORKER:
                     yield pending.popleft().result()
             while pending:
