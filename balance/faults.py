@@ -11,7 +11,7 @@ from typing import Any
 
 from balance.firestore import Delete, Fields, Firestore, Set, Snapshot, Write, transaction
 from balance.settings import Settings
-from balance.sources import Kind, Malformed, parse
+from balance.sources import Kind, Malformed, is_document_id, parse
 
 
 def document(source: Snapshot, malformed: Malformed) -> dict[str, Any]:
@@ -23,7 +23,8 @@ def source_of(fault: Fields | None) -> str | None:
     """The path of the document that a stored fault is of, or None when it names none: we did not write it like this."""
     source = (fault or {}).get("source")
     segments = source.split("/") if isinstance(source, str) else []
-    return "/".join(segments) if len(segments) >= 2 and len(segments) % 2 == 0 and all(segments) else None
+    # Firestore refuses to read anything else, and a fault that a hand has bent must not stand in a rebuild's way.
+    return source if segments and len(segments) % 2 == 0 and all(map(is_document_id, segments)) else None
 
 
 def settle(firestore: Firestore, settings: Settings, kind: Kind, source: str, groups: Iterable[str | None]) -> Malformed | None:

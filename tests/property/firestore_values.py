@@ -1,0 +1,67 @@
+"""Whatever Firestore can hold, as plain Python: hypothesis strategies."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999), timezones=st.just(UTC))  # noqa: DTZ001
+RECENT = st.integers(-(10**9), 10**9).map(lambda us: datetime(2026, 3, 1, tzinfo=UTC) + timedelta(microseconds=us))
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+SCALARS = st.one_of(st.none(), st.booleans(), INTEGERS, st.floats(), TEXT, st.binary(max_size=4), TIMES)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
+
+
+def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4)
+
+
+VALUES: st.SearchStrategy[Any] = st.recursive(SCALARS, _nested, max_leaves=8)
+UIDS = st.sampled_from(["a", "b", "c", "d.e/f", "ü`'\"", "🍕", "__x__", "", "u" * 1_500, "u" * 1_501]) | TEXT
+AMOUNTS = st.one_of(
+    st.integers(0, 1_000),
+    st.floats(0, 1_000),
+    st.sampled_from([-1, -0.0, True, float("nan"), float("inf"), 10**12, 10**12 + 1, 1e300, "12.5", "1e3", "", "9" * 30, None]),
+)
+CURRENCIES = st.sampled_from(["USD", "usd", "JPY", "KWD", "CLF", "XAU", "", "🍕", "ſUSD"])
+GROUP_IDS = st.sampled_from(["g1", "g2", "a/b", ".", "", "__g__", "grüppe", "g" * 1_501])
+
+
+def sometimes(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly what belongs there, else anything."""
+    return st.integers(0, 9).flatmap(lambda dice: VALUES if dice == 0 else value)
+
+
+def documents(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Documents with any of these fields, and perhaps others."""
+    known: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({}, optional=fields)
+    complete: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(fields)
+    others = st.dictionaries(NAMES, VALUES, max_size=2)
+    return st.builds(lambda ours, theirs: {**theirs, **ours}, complete | known, others)
+
+
+DELETED_AT = st.integers(0, 5).flatmap(lambda dice: VALUES if dice == 0 else st.none())
+SPLITS = st.lists(sometimes(documents({"uid": sometimes(UIDS), "amount": sometimes(AMOUNTS)})), max_size=5)
+EXPENSES = documents(
+    {
+        "groupId": sometimes(GROUP_IDS),
+        "paidBy": sometimes(UIDS),
+        "amount": sometimes(AMOUNTS),
+        "currency": sometimes(CURRENCIES),
+        "splits": sometimes(SPLITS),
+        "deletedAt": DELETED_AT,
+    }
+)
+SETTLEMENTS = documents(
+    {
+        "groupId": sometimes(GROUP_IDS),
+        "payerId": sometimes(UIDS),
+        "payeeId": sometimes(UIDS),
+        "amount": sometimes(AMOUNTS),
+        "currency": sometimes(CURRENCIES),
+        "deletedAt": DELETED_AT,
+    }
+)
