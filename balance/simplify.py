@@ -263,8 +263,7 @@ class _PartitionSearch:
         self.impossible: set[tuple[int, int]] = set()
 
     def keep_together(self, joined: int) -> None:
-        """From now on only blocks that hold all of these members or none of them are allowed."""
-        self.impossible.clear()
+        """From now on only blocks that hold all of these members or none of them are allowed; what is impossible remains so."""
         self.blocks_by_first = [
             [block for block in blocks if (held := block & joined) == joined or not held] for blocks in self.blocks_by_first
         ]

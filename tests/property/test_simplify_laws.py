@@ -6,6 +6,7 @@ which somebody always pays, or gets, all that is left of them. Any shortest solu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import permutations, product
@@ -251,6 +252,14 @@ def test_paying_one_suggestion_leaves_the_others_as_they_were_in_large_groups_of
             transfer = expected.pop(random.randrange(len(expected)))
             left = paid(left, transfer)
             assert list(suggest(left)) == expected
+
+
+@given(nets=any_nets)
+@settings(deadline=None, max_examples=200)
+def test_suggestions_are_never_more_than_when_opposite_nets_cancel(nets: tuple[int, ...]) -> None:
+    debts, claims = Counter(-net for net in nets if net < 0), Counter(net for net in nets if net > 0)
+    pairs, members = (debts & claims).total(), members_not_at_zero(by_uid(nets))
+    assert len(suggest(by_uid(nets))) <= pairs + max(members - 2 * pairs - 1, 0)
 
 
 @given(nets=any_nets)

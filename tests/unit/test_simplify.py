@@ -98,22 +98,36 @@ def test_one_debtor_among_two_hundred_members_pays_them_all() -> None:
     assert suggest(nets) == tuple(Transfer("000", f"{number:03}", number) for number in range(1, 200))
 
 
-def test_opposite_nets_cancel_in_a_group_of_two_hundred() -> None:
-    nets = {f"{number:03}": (number % 100 + 1) * (1 if number < 100 else -1) for number in range(200)}
-    assert suggest(nets) == tuple(Transfer(f"{number + 100:03}", f"{number:03}", number + 1) for number in range(100))
+def test_opposite_nets_cancel_in_order_of_uid_in_a_group_of_two_hundred() -> None:
+    nets = {f"{number:03}": (number // 2 % 50 + 1) * (1 if number < 100 else -1) for number in range(200)}
+    assert suggest(nets) == tuple(Transfer(f"{number + 100:03}", f"{number:03}", number // 2 + 1) for number in range(100))
+
+
+def test_opposite_nets_cancel_where_largest_first_would_part_them() -> None:
+    debts = [1_000_003 * number for number in range(8, 16)]
+    nets = {f"d{debt}": -debt for debt in debts} | {"ana": 700, "bo": 700, "cy": -700} | {"all": sum(debts) - 700}
+    nets |= {f"c{number}": number for number in range(17, 20)} | {"e": -17 - 18 - 19}
+    suggestions = suggest(nets)
+    assert Transfer("cy", "ana", 700) in suggestions
+    assert len(suggestions) == len(nets) - 3  # the pair, those with a few cents, and all others
 
 
 def test_a_large_group_settles_in_triples_that_come_out_exactly() -> None:
     random = Random(5)
+    uids = [f"{number:02}" for number in range(30)]
+    random.shuffle(uids)
+    triples = [uids[at : at + 3] for at in range(0, 30, 3)]
     nets: dict[str, int] = {}
-    for triple in range(10):
-        debt, part = random.randrange(10**9, 10**10), random.randrange(1, 10**9)
-        nets |= {f"{triple}-d": -debt, f"{triple}-p": part, f"{triple}-q": debt - part}
-    # Somebody has to come out exactly without anybody's help, or it is matched in order.
-    nets |= {"x": 7, "y": -7}
-    suggestions = suggest(nets)
+    for at, (one, other, third) in enumerate(triples):
+        sign = 1 if at % 2 else -1
+        half, rest = random.randrange(10**9, 10**10), random.randrange(10**9, 10**10)
+        nets |= {one: sign * (half + rest), other: -sign * half, third: -sign * rest}
+    # A sign that nets come out exactly is needed, or the group is matched in order: here it is a pair.
+    suggestions = suggest(nets | {"ana": 7, "bo": -7})
+    assert suggestions[-1] == Transfer("bo", "ana", 7)
     assert len(suggestions) == 21
-    assert all(transfer.debtor[0] == transfer.creditor[0] for transfer in suggestions if transfer.debtor != "y")
+    for debtor, creditor, _ in suggestions[:-1]:
+        assert any({debtor, creditor} < set(triple) for triple in triples)
 
 
 def test_the_largest_total_a_balance_stores_is_exact() -> None:
