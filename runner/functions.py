@@ -110,6 +110,8 @@ class FunctionServer:
                 self._watching = asyncio.create_task(self._watch())
                 return
             await process.stop(0)
+            if not any("in use" in line for line in process.last_lines):
+                break
         said = "\n".join(f"  {line}" for line in process.last_lines)
         raise StartFailed(f"the function {self.name} does not start; it said last:\n{said}")
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,9 @@ def tell(message: str) -> None:
 
 async def serve(options: Options, logs: Logs, command: Sequence[str] = ()) -> int:
     """Run until the command ends, or until SIGINT or SIGTERM; returns the exit code. Raises InvalidManifest, InvalidDotenv."""
+    if command and shutil.which(command[0]) is None:
+        tell(f"{command[0]}: there is no such program")
+        return NO_SUCH_COMMAND
     _watch_children_without_threads()
     adopt_orphans()
     interrupted: asyncio.Future[int] = asyncio.get_running_loop().create_future()

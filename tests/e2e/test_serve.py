@@ -140,8 +140,6 @@ def test_a_functions_environment_can_be_changed_while_all_else_runs(served: Serv
     environment = served.environment_of_functions()
     assert environment["SWITCH"] == "off"
     assert "GREETING" not in environment
-    served.session.deploy("tell_environment", {"SWITCH": None})
-    assert "SWITCH" not in served.environment_of_functions()
 
 
 def test_a_scheduled_function_runs_on_demand(served: Served) -> None:
@@ -169,7 +167,7 @@ def attempts(served: Served, name: str) -> list[dict[str, Any]]:
 
 
 def test_a_task_reaches_its_function_with_its_data_and_headers(served: Served, queue: Any) -> None:
-    task_id = queue.enqueue({"name": "plain"})
+    task_id = queue.enqueue({"data": {"name": "plain"}})
     served.session.drain_queue("work-off")
     (attempt,) = attempts(served, "plain")
     headers = attempt["headers"]
@@ -181,8 +179,8 @@ def test_a_task_reaches_its_function_with_its_data_and_headers(served: Served, q
 
 def test_a_failed_task_is_repeated_as_often_as_the_manifest_allows(served: Served, queue: Any) -> None:
     before = served.session.drain_queue("work-off")
-    queue.enqueue({"name": "twice", "failures": 2})
-    queue.enqueue({"name": "hopeless", "failures": 99})
+    queue.enqueue({"data": {"name": "twice", "failures": 2}})
+    queue.enqueue({"data": {"name": "hopeless", "failures": 99}})
     after = served.session.drain_queue("work-off")
     assert [attempt["headers"]["X-Cloudtasks-Taskretrycount"] for attempt in attempts(served, "twice")] == ["0", "1", "2"]
     assert len(attempts(served, "hopeless")) == 3
@@ -204,7 +202,7 @@ def test_a_task_name_is_used_once(served: Served, queue: Any) -> None:
 
 
 def test_a_scheduled_task_waits_and_can_be_taken_back(served: Served, queue: Any) -> None:
-    task_id = queue.enqueue({"name": "later"}, functions.TaskOptions(schedule_delay_seconds=600))
+    task_id = queue.enqueue({"data": {"name": "later"}}, functions.TaskOptions(schedule_delay_seconds=600))
     with pytest.raises(CallFailed) as caught:
         served.session.drain_queue("work-off", timeout_s=0.1)
     assert caught.value.status == 504
@@ -293,10 +291,9 @@ def start() -> Iterator[Callable[..., Started]]:
         one.process.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything(start: Callable[..., Started], number: signal.Signals) -> None:
+def test_ctrl_c_stops_everything(start: Callable[..., Started]) -> None:
     started = start()
-    started.process.send_signal(number)
+    started.process.send_signal(signal.SIGINT)
     assert started.process.wait(PATIENCE_S) == 0
     assert not any(map(is_alive, started.processes))
 
