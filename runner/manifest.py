@@ -226,7 +226,7 @@ def _function(name: str, node: _Node) -> Function:
     given = [trigger for trigger in _TRIGGERS if trigger in node.data]
     if len(given) != 1:
         raise InvalidManifest(f"{node.where}: it needs one trigger of {', '.join(_TRIGGERS)}")
-    environment = node.get("environmentVariables") or {}
+    environment = {} if node.get("environmentVariables") is None else node.get("environmentVariables")
     if not isinstance(environment, dict):
         raise node.fault("environmentVariables", "it must be a mapping")
     region = node.get("region") or ["us-central1"]
