@@ -13,6 +13,7 @@ from typing import Any
 from runner.session import call
 
 FUNCTIONS = "http://" + os.environ.get("FUNCTIONS_EMULATOR_HOST", "127.0.0.1:5001")
+TESTS = ("tests/firebase/package_check.py", "tests/e2e/through_functions")
 PROJECT = os.environ["GCLOUD_PROJECT"]
 
 
@@ -31,7 +32,7 @@ def main() -> int:
         print(f"test-firebase: the CLI did not load {sorted(missing)}", file=sys.stderr)
         return 1
     environment = {**os.environ, "GOOGLE_CLOUD_PROJECT": PROJECT, "FUNCTION_URLS": json.dumps(urls)}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/e2e/through_functions", *sys.argv[1:]]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *TESTS, *sys.argv[1:]]
     return subprocess.run(command, env=environment, check=False).returncode
 
 

@@ -1,0 +1,59 @@
+"""Writes a household as its app would, and compares its balance with what it should be.
+
+Run it inside the runner; the README beside it says how. Exit codes: 0 the balance is right, 1 it is not.
+"""
+
+import json
+import os
+import sys
+import urllib.request
+from typing import Any
+
+from google.cloud import firestore
+
+EXPECTED = {
+    "EUR": {"mia": 2_500, "noor": -2_500},
+    "JPY": {"mia": -700, "noor": 350, "olu": 350},
+}
+
+
+def main() -> int:
+    client = firestore.Client(project=os.environ["GOOGLE_CLOUD_PROJECT"])
+    household = client.document("households/elm-street")
+    household.set({"people": {"mia": {"since": 2021}, "noor": {"since": 2021}, "olu": {"since": 2024}}})
+    costs, transfers = household.collection("costs"), household.collection("transfers")
+    costs.document("rent").set(cost("mia", 90_000, "EUR", {"mia": 30_000, "noor": 30_000, "olu": 30_000}))
+    costs.document("lamp").set(cost("noor", 5_000, "EUR", {"mia": 2_500, "noor": 2_500}))
+    costs.document("sofa").set({**cost("olu", 70_000, "EUR", {"mia": 70_000}), "removedAt": firestore.SERVER_TIMESTAMP})
+    costs.document("sushi").set(cost("noor", 1_050, "JPY", {"mia": 350, "noor": 350, "olu": 350}))
+    costs.document("tea").set(cost("olu", 700, "JPY", {"mia": 350, "olu": 350, "noor": 0}))
+    costs.document("tea").update({"shares": {"mia": 350, "noor": 350, "olu": 0}})
+    costs.document("coins").set(cost("olu", 0.5, "JPY", "everybody"))
+    transfers.document("noor-pays").set({"from": "noor", "to": "mia", "cents": 25_000, "currencyCode": "EUR"})
+    transfers.document("olu-pays").set({"from": "olu", "to": "mia", "cents": 30_000, "currencyCode": "EUR"})
+    drain()
+
+    stored = household.collection("metadata").document("balance").get().to_dict() or {}
+    nets = {
+        currency: {uid: row["netBalance"] for uid, row in rows.items() if row["netBalance"]}
+        for currency, rows in stored.get("balancesByCurrency", {}).items()
+    }
+    faults = {fault.get("source"): fault.get("field") for fault in household.collection("balanceFaults").stream()}
+    print("nets:", json.dumps(nets), "faults:", json.dumps(faults))
+    return 0 if nets == EXPECTED and faults == {"households/elm-street/costs/coins": "splits"} else 1
+
+
+def cost(payer: str, cents: float, currency: str, shares: object) -> dict[str, Any]:
+    return {"payer": payer, "cents": cents, "currencyCode": currency, "shares": shares}
+
+
+def drain() -> None:
+    """Wait until every event has been handled."""
+    request = urllib.request.Request(
+        os.environ["FIRESTORE_ADMIN_URL"] + "/drain", data=b"{}", headers={"content-type": "application/json"}
+    )
+    urllib.request.urlopen(request).close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
