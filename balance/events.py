@@ -1,7 +1,9 @@
 """Firestore events: from the bytes of a CloudEvent to what changed, in which groups, and when."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from google.events.cloud.firestore_v1 import DocumentEventData
 from google.protobuf.message import DecodeError
@@ -14,7 +16,7 @@ from balance.values import decode_fields, to_datetime
 from balance.writes import SourceWrite
 
 _EventDataPb = DocumentEventData.pb()
-_DOCUMENTS = "/documents/"
+_DOCUMENT_NAME = re.compile(r"projects/[^/]+/databases/[^/]+/documents/((?:[^/]+/[^/]+/)*[^/]+/[^/]+)")
 
 
 class UnreadableEvent(ValueError):
@@ -81,23 +83,26 @@ def decode(body: bytes, *, kind: Kind, event_id: str, time: datetime | None) -> 
         raise UnreadableEvent(f"the event's body is not DocumentEventData: {error}") from None
     sides = {side: getattr(data, side) for side in ("value", "old_value") if data.HasField(side)}
     names = {side.name for side in sides.values()}
-    if len(names) != 1 or _DOCUMENTS not in (name := names.pop()):
+    named = _DOCUMENT_NAME.fullmatch(names.pop()) if len(names) == 1 else None
+    if named is None:
         raise UnreadableEvent("the event's body does not name one document")
-    versions = {
-        side: Version(
-            decode_fields(document.fields),
-            to_datetime(document.update_time) if document.HasField("update_time") else None,
-        )
-        for side, document in sides.items()
-    }
+    try:
+        versions = {side: _version(document) for side, document in sides.items()}
+    except OverflowError as error:
+        raise UnreadableEvent(f"a time in the event's body is in no calendar: {error}") from None
     return SourceEvent(
         event_id=event_id,
         time=time,
-        source=name.split(_DOCUMENTS, 1)[1],
+        source=named[1],
         kind=kind,
         before=versions.get("old_value"),
         after=versions.get("value"),
     )
+
+
+def _version(document: Any) -> Version:
+    update_time = to_datetime(document.update_time) if document.HasField("update_time") else None
+    return Version(decode_fields(document.fields), update_time)
 
 
 def effect(event: SourceEvent, settings: Settings) -> Effect:
