@@ -258,7 +258,7 @@ def test_a_write_from_outside_waits_for_the_reader(server: Served, client: fires
 
 
 def test_a_deadlock_aborts_one_and_the_other_goes_on(server: Served, client: firestore.Client) -> None:
-    """https://cloud.google.com/firestore/docs/transaction-data-contention: "ABORTED: Too much contention on these documents.""""
+    """https://cloud.google.com/firestore/docs/transaction-data-contention: ABORTED."""
     first, second = client.transaction(max_attempts=1), client.transaction(max_attempts=1)
     one, two = client.document("a/1"), client.document("a/2")
     for transaction in (first, second):
