@@ -17,7 +17,7 @@ import grpc
 from google.cloud.firestore_v1.types import Document, DocumentTransform, Value
 
 from emulator.errors import RpcError
-from emulator.paths import delete_field, get_field, parse_writable_path, set_field
+from emulator.paths import FieldPath, delete_field, get_field, parse_writable_path, set_field
 from emulator.values import MAX_DOCUMENT_BYTES, Fault, document_bytes, is_nan, is_too_large, sort_key, store_fields, store_value
 
 # https://firebase.google.com/docs/firestore/quotas#writes_and_transactions
@@ -53,23 +53,26 @@ def apply(write: Any, current: Any | None, now_us: int) -> Applied:
     operation = write.WhichOneof("operation")
     if operation != "update" and (write.HasField("update_mask") or write.update_transforms):
         raise _invalid("A write may have an update_mask and update_transforms only with an update.")
-    if write.HasField("current_document"):
-        _check_precondition(write.current_document, current, _target(write, operation))
     if operation == "delete":
+        _check_precondition(write, current, write.delete)
         return Applied(None, [], current is not None)
-    if operation == "update":
-        document = _updated(write, current)
-        transforms = write.update_transforms
-    elif operation == "transform":
-        transforms = write.transform.field_transforms
-        if not transforms:
-            raise _invalid("transform: field_transforms must not be empty.")
-        document = _copied(current) if current is not None else _Document(name=write.transform.document)
-    else:
-        raise _invalid("A write must have an update, a delete or a transform.")
-    if len(transforms) > MAX_TRANSFORMS:
-        raise _too_many_transforms(len(transforms), document.name)
-    results = [_transform(document.fields, transform, now_us) for transform in transforms]
+    try:
+        if operation == "update":
+            document = _updated(write, current)
+            transforms = write.update_transforms
+        elif operation == "transform":
+            document = _copied(current) if current is not None else _Document(name=write.transform.document)
+            transforms = write.transform.field_transforms
+            if not transforms:
+                raise _invalid("transform: field_transforms must not be empty.")
+        else:
+            raise _invalid("A write must have an update, a delete or a transform.")
+        if len(transforms) > MAX_TRANSFORMS:
+            raise _too_many_transforms(len(transforms), document.name)
+        results = [_transform(document.fields, transform, now_us) for transform in transforms]
+    except Fault as fault:
+        raise _invalid(f"The document cannot be stored. {fault}: {_target(write)}") from fault
+    _check_precondition(write, current, document.name)
     if current is not None:
         document.create_time.CopyFrom(current.create_time)
         document.update_time.CopyFrom(current.update_time)
@@ -77,7 +80,7 @@ def apply(write: Any, current: Any | None, now_us: int) -> Applied:
             return Applied(current, results, False)
     if is_too_large(document):
         raise _invalid(
-            f"Document {document.name!r} would have {document_bytes(document)} bytes; {MAX_DOCUMENT_BYTES} are allowed."
+            f"The document would have {document_bytes(document)} bytes; {MAX_DOCUMENT_BYTES} are allowed: {document.name}"
         )
     document.update_time.seconds, document.update_time.nanos = divmod(now_us, 1_000_000)
     document.update_time.nanos *= 1_000
@@ -92,19 +95,20 @@ def check_transforms(writes: Iterable[Any]) -> None:
     for write in writes:
         transforms = write.transform.field_transforms if write.HasField("transform") else write.update_transforms
         if transforms:
-            counts[_target(write, write.WhichOneof("operation"))] += len(transforms)
+            counts[_target(write)] += len(transforms)
     for name, count in counts.items():
         if count > MAX_TRANSFORMS:
             raise _too_many_transforms(count, name)
 
 
-def _target(write: Any, operation: str | None) -> str:
-    if operation == "update":
-        return str(write.update.name)
-    return str(write.delete if operation == "delete" else write.transform.document)
+def _target(write: Any) -> str:
+    return str(write.transform.document if write.HasField("transform") else write.update.name)
 
 
-def _check_precondition(condition: Any, current: Any | None, name: str) -> None:
+def _check_precondition(write: Any, current: Any | None, name: str) -> None:
+    if not write.HasField("current_document"):
+        return
+    condition = write.current_document
     kind = condition.WhichOneof("condition_type")
     if kind == "exists":
         if condition.exists and current is None:
@@ -118,35 +122,46 @@ def _check_precondition(condition: Any, current: Any | None, name: str) -> None:
         if current is None:
             raise RpcError(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"The document is missing, but was required to be of {required.ToJsonString()}: {name}",
+                f"The document is missing, but was required to be of {_said(required)}: {name}",
             )
         if current.update_time != required:
             raise RpcError(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"The document is of {current.update_time.ToJsonString()}, but was required to be of "
-                f"{required.ToJsonString()}: {name}",
+                f"The document is of {_said(current.update_time)}, but was required to be of {_said(required)}: {name}",
             )
 
 
+def _said(timestamp: Any) -> str:
+    return f"{timestamp.seconds}.{timestamp.nanos // 1_000:06} s"
+
+
 def _updated(write: Any, current: Any | None) -> Any:
-    """The document after the update proper, without its times."""
+    """The document after the update proper, without its times. Raises Fault."""
     update = write.update
-    try:
-        if not write.HasField("update_mask"):
-            document = _copied(update)
-            store_fields(document.fields)
-            return document
-        document = _copied(current) if current is not None else _Document(name=update.name)
-        for path in write.update_mask.field_paths:
-            names = parse_writable_path(path)
-            value = get_field(update.fields, names)
-            if value is None:
-                delete_field(document.fields, names)
-            else:
-                store_value(set_field(document.fields, names, value), len(names))
-    except Fault as fault:
-        raise _invalid(f"Document {update.name!r} cannot be stored: {fault}.") from fault
+    if not write.HasField("update_mask"):
+        document = _copied(update)
+        store_fields(document.fields)
+        return document
+    document = _copied(current) if current is not None else _Document(name=update.name)
+    for path in write.update_mask.field_paths:
+        names = parse_writable_path(path)
+        value = get_field(update.fields, names)
+        if value is None:
+            delete_field(document.fields, names)
+        else:
+            _store(document.fields, names, value)
     return document
+
+
+def _store(fields: Any, path: FieldPath, value: Any) -> Any:
+    """Store a value at a path; returns what is stored. Raises Fault."""
+    stored = set_field(fields, path, value)
+    try:
+        store_value(stored, len(path))
+    except Fault as fault:
+        fault.steps.extend(reversed(path))
+        raise
+    return stored
 
 
 def _copied(document: Any) -> Any:
@@ -158,7 +173,7 @@ def _copied(document: Any) -> Any:
 
 
 def _transform(fields: Any, transform: Any, now_us: int) -> Any:
-    """Transform a field and return the result to be reported."""
+    """Transform a field and return the result to be reported. Raises Fault."""
     path = parse_writable_path(transform.field_path)
     kind = transform.WhichOneof("transform_type")
     current = get_field(fields, path)
@@ -180,11 +195,7 @@ def _transform(fields: Any, transform: Any, now_us: int) -> Any:
         new = _append_missing(present, elements) if kind == "append_missing_elements" else _remove_all(present, elements)
     else:
         raise _invalid(f"Transform of {transform.field_path!r}: it is not said which.")
-    try:
-        stored = set_field(fields, path, new)
-        store_value(stored, len(path))
-    except Fault as fault:
-        raise _invalid(f"Transform of {transform.field_path!r}: {fault}.") from fault
+    stored = _store(fields, path, new)
     if kind in ("append_missing_elements", "remove_all_from_array"):
         return _NULL
     result = _Value()
@@ -246,7 +257,7 @@ def _remove_all(present: Any, elements: Any) -> Any:
 
 
 def _too_many_transforms(count: int, name: str) -> RpcError:
-    return _invalid(f"{count} transforms of document {name!r} are too many; {MAX_TRANSFORMS} are allowed.")
+    return _invalid(f"{count} transforms of a document are too many; {MAX_TRANSFORMS} are allowed: {name}")
 
 
 def _invalid(message: str) -> RpcError:
