@@ -26,7 +26,8 @@ ENDPOINTS = {
     "DELETE /data": "drop all documents, transactions and undelivered events",
     "DELETE /emulator/v1/projects/{project}/databases/{database}/documents": "drop the documents of one database",
     "GET /triggers": "the registered triggers, each with what is pending for it",
-    "POST /triggers": "register {pattern, url, name?, eventType?, project?, database?, retry?, concurrency?, timeoutSeconds?, base64Body?}",
+    "POST /triggers": "register {pattern, url, name?, eventType?, project?, database?, retry?, concurrency?, timeoutSeconds?,"
+    " base64Body?}",
     "DELETE /triggers": "forget all triggers",
     "DELETE /triggers/{name}": "forget one",
     "GET /statistics": "RPCs, commits, aborts, billed reads and writes; delivery",
@@ -169,7 +170,7 @@ class Admin:
         rules = data.get("faults")
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
             raise InvalidField("faults", "give a list of objects; an empty one ends all faults")
-        self._faults.replace([Fault.from_dict(rule) for rule in rules])
+        self._faults.replace([_fault(rule) for rule in rules])
         return web.json_response({"faults": [fault.as_dict() for fault in self._faults.rules]})
 
     async def _drain(self, request: web.Request) -> web.Response:
@@ -184,13 +185,20 @@ class Admin:
         return web.json_response({**body, "error": {"code": 504, "message": message}}, status=504)
 
 
+def _fault(rule: dict[str, Any]) -> Fault:
+    try:
+        return Fault.from_dict(rule)
+    except ValueError as error:
+        field, _, fault = str(error).partition(": ")
+        raise InvalidField(field if fault else "faults", fault or str(error)) from None
+
+
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except ValueError as error:
-        field, separator, fault = str(error).partition(": ")
-        return _error(400, str(error), field if separator and fault else None)
+    except InvalidField as error:
+        return _error(400, str(error), error.field)
     except web.HTTPException as error:
         if error.status in (404, 405):
             return _error(error.status, f"{request.method} {request.path} is not offered; GET / lists what is")

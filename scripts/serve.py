@@ -23,7 +23,7 @@ COMMAND runs with these set, and everything is stopped when it ends:
 and the parameters of functions.yaml. Without COMMAND, where everything is comes as one line of JSON on standard output.
 
 The functions' parameters and variables come from functions.yaml, .env, .env.PROJECT, .env.local and the environment,
-later ones first. functions that die are started again; the embedded Firestore's data live as long as it runs.
+later ones first. Functions that die are started again; the embedded Firestore's data live as long as it runs.
 
 exit codes: COMMAND's (128 + N when signal N ended it); 0 stopped by Ctrl-C or SIGTERM (130, 143 if that cut a COMMAND
 short); 1 something does not start; 2 wrong usage or manifest; 127 COMMAND cannot be run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Call:
     time: str
     raw_document: bytes
     content_type: str
+    body: bytes
 
 
 @dataclass
@@ -60,13 +62,15 @@ class Function:
 
     async def _handle(self, request: web.Request) -> web.Response:
         headers = request.headers
+        body = await request.read()
         raw = next(value for name, value in request.raw_headers if name.lower() == b"ce-document")
-        self.calls.append(Call(headers["ce-id"], headers["ce-document"], headers["ce-time"], raw, headers["content-type"]))
+        self.calls.append(
+            Call(headers["ce-id"], headers["ce-document"], headers["ce-time"], raw, headers["content-type"], body)
+        )
         number = len(self.calls)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            await request.read()
             if self.before is not None:
                 await self.before()
             return web.Response(status=self.answer(number))
@@ -151,6 +155,16 @@ def test_ids_beyond_ascii_go_into_the_header_as_utf8() -> None:
         assert call.raw_document == "expenses/café 🧾".encode()
 
     play(scenario)
+
+
+def test_a_trigger_may_want_its_body_in_base64() -> None:
+    async def scenario(dispatcher: Dispatcher, function: Function) -> None:
+        dispatcher.add(function.trigger(name="plain"))
+        await deliver(dispatcher)
+        bodies = sorted((call.body for call in function.calls), key=len)
+        assert base64.b64decode(bodies[1], validate=True) == bodies[0]
+
+    play(scenario, base64Body=True)
 
 
 @pytest.mark.parametrize("status", [300, 400, 404, 429, 500, 503])
