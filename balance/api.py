@@ -34,9 +34,11 @@ from balance.sources import is_document_id, members, uid_fault
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100
-_FALLBACKS_AT_ONCE = 8
 _PREFLIGHT_SECONDS = 3600
 _UNREADABLE = "the balance cannot be read at the moment"
+
+# Falling back reads whole histories: all lists together do so many at once, whatever is asked of one instance.
+_FALLBACKS = ThreadPoolExecutor(16, thread_name_prefix="fallback")
 
 # A caller is waiting: what does not work at once is soon given up.
 _RETRY = Retry(attempts=4, max_delay_s=0.5)
@@ -216,14 +218,11 @@ def _read_all(group_ids: Sequence[str], stored: Sequence[Snapshot], started: flo
     served = sum(isinstance(reading, Reading) for reading in judged)
     if served:
         log("INFO", f"{served} balances read", metric="precomputedReads", groups=served, ms=_ms_since(started))
-    if served == len(judged):
-        return [reading for reading in judged if isinstance(reading, Reading)]
-    with ThreadPoolExecutor(_FALLBACKS_AT_ONCE, thread_name_prefix="fallback") as pool:
-        falling = [
-            pool.submit(fall_back, group_id, snapshot, reading) if isinstance(reading, Cause) else reading
-            for group_id, snapshot, reading in zip(group_ids, stored, judged, strict=True)
-        ]
-        return [each.result() if isinstance(each, Future) else each for each in falling]
+    readings = [
+        _FALLBACKS.submit(fall_back, group_id, snapshot, reading) if isinstance(reading, Cause) else reading
+        for group_id, snapshot, reading in zip(group_ids, stored, judged, strict=True)
+    ]
+    return [reading.result() if isinstance(reading, Future) else reading for reading in readings]
 
 
 # ---------------------------------------------------------------------------------------------------------- parameters

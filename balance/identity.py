@@ -57,10 +57,7 @@ def uid_of(authorization: str | None) -> str:
         # The library means a token of the wrong types by some of these.
         raise Unauthenticated("the token is not a valid Firebase ID token of this project") from None
     uid: str = claims["uid"]
-    try:
-        fault = uid_fault(uid)
-    except UnicodeEncodeError:
-        fault = "is not Unicode"
+    fault = uid_fault(uid) or ("is no text" if any("\ud800" <= character <= "\udfff" for character in uid) else None)
     if fault is not None:
         raise Unauthenticated(f"the token's uid {fault}")
     return uid
