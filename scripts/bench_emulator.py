@@ -138,14 +138,18 @@ def client(port: int, name: str, worker: int, seconds: float, results: Any) -> N
 
 
 def serve(ready: Any) -> None:
-    """Run the server until told to stop, and report what it used."""
+    """Run the server until told to stop; tell its processor time whenever asked, and in the end what it did."""
 
     async def run() -> None:
         databases = Databases()
         server = Server(databases)
         ready.send(await server.start())
-        while not ready.poll():
-            await asyncio.sleep(0.2)
+        while True:
+            while not ready.poll():
+                await asyncio.sleep(0.05)
+            if ready.recv() == "stop":
+                break
+            ready.send(time.process_time())
         usage = resource.getrusage(resource.RUSAGE_SELF)
         ready.send((usage.ru_maxrss // 1024, databases.statistics.as_dict()))
         await server.stop(0)
@@ -174,7 +178,13 @@ def main() -> None:
     port = ours.recv()
     print(f"{os.cpu_count()} cores, {arguments.clients} client processes with {IN_FLIGHT} operations under way each")
     print(f"ready after {time.perf_counter() - started:.1f} s")
+
+    def server_seconds() -> float:
+        ours.send("how much processor time so far?")
+        return float(ours.recv())
+
     for name in arguments.benchmarks or BENCHMARKS:
+        before = server_seconds()
         results = context.Queue()
         clients = [
             context.Process(target=client, args=(port, name, worker, arguments.seconds, results), daemon=True)
@@ -186,9 +196,13 @@ def main() -> None:
         for process in clients:
             process.join()
         per_second = len(latencies) / arguments.seconds
+        cost_us = (server_seconds() - before) / len(latencies) * 1_000_000
         median_ms = latencies[len(latencies) // 2] * 1_000
         p99_ms = latencies[len(latencies) * 99 // 100] * 1_000
-        print(f"{name:20}{per_second:8.0f}/s  median {median_ms:6.1f} ms  p99 {p99_ms:6.1f} ms  ({BENCHMARKS[name][0]})")
+        print(
+            f"{name:20}{per_second:7.0f}/s  median {median_ms:5.1f} ms  p99 {p99_ms:5.1f} ms"
+            f"  {cost_us:5.0f} us of the server each  ({BENCHMARKS[name][0]})"
+        )
     ours.send("stop")
     peak_mib, statistics = ours.recv()
     server.join()
