@@ -125,15 +125,8 @@ class PreparedQuery:
         self._selected = [parse_field_path(field.field_path) for field in query.select.fields]
         self.equalities = string_equalities(query)
 
-    def in_scope(self, name: str) -> bool:
-        """Whether the document of this name is one of those that the query is about."""
-        if not name.startswith(self.parent + "/"):
-            return False
-        ids = name[len(self.parent) + 1 :].split("/")
-        return (self.all_descendants or len(ids) == 2) and (not self.collection_id or ids[-2] == self.collection_id)
-
     def run(self, candidates: Iterable[Any]) -> list[Any]:
-        """Those of the documents, all of which must be in scope, that the query finds, in its order; whole ones."""
+        """Those of the documents of its collections that the query finds, in its order; whole ones."""
         if self._matches is not None:
             candidates = filter(self._matches, candidates)
         keyed = list(self._keyed(candidates))

@@ -39,7 +39,7 @@ class Applied:
     changed: whether anything is different. A write that changes nothing leaves the update time as it is.
     """
 
-    document: Any | None
+    document: Any
     transform_results: list[Any]
     changed: bool
 

@@ -117,12 +117,24 @@ def to_document(path: str, fields: dict[str, Any]) -> Any:
     return document
 
 
+_TYPES: tuple[tuple[type, ...], ...] = (
+    (type(None),),
+    (bool,),
+    (int, float),
+    (Time,),
+    (str,),
+    (bytes,),
+    (Reference,),
+    (GeoPoint,),
+    (list,),
+    (Vector,),
+    (dict,),
+)
+
+
 def type_rank(plain: Any) -> int:
     """The place of the type in the order of types."""
-    for rank, types in enumerate((type(None), bool, (int, float), Time, str, bytes, Reference, GeoPoint, list, Vector, dict)):
-        if isinstance(plain, types):
-            return rank
-    raise TypeError(plain)
+    return next(rank for rank, types in enumerate(_TYPES) if isinstance(plain, types))
 
 
 def compare(left: Any, right: Any) -> int:
@@ -181,7 +193,7 @@ def _compare_numbers(left: float, right: float) -> int:
 
 
 def _sign(left: Any, right: Any) -> int:
-    return (left > right) - (left < right)
+    return int(left > right) - int(left < right)
 
 
 # Strategies: from few values, so that equal ones and close ones meet.
