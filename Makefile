@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-firebase test-unit lint format lock audit
+.PHONY: help rehearsal setup demo test test-firebase test-unit lint format lock audit
 
 PY := venv/bin/python
 
@@ -12,6 +12,9 @@ setup:  ## venv/ with the pinned packages
 
 demo: setup  ## a group's balances kept true by the real functions, on the embedded Firestore
 	@$(PY) -m scripts.serve --quiet --chaos 7 -- $(PY) -m scripts.demo $(ARGS)
+
+rehearsal: setup  ## the roll-out rehearsed: traffic, backfill, corruption, switches; every answer checked
+	@$(PY) -m scripts.serve --quiet --logs build/rehearsal -- $(PY) -m scripts.rehearsal $(ARGS)
 
 test: setup  ## all tests: unit, property, integration, simulation, end to end
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
