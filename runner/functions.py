@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from runner.logs import LineWriter
+from runner.logs import Output
 from runner.manifest import Function
 from runner.processes import Process, free_port
 
@@ -60,7 +60,7 @@ class FunctionServer:
         *,
         source: Path,
         environment: Mapping[str, str],
-        write_line: LineWriter,
+        output: Output,
         tell: Callable[[str], None],
         session: aiohttp.ClientSession,
     ) -> None:
@@ -69,7 +69,7 @@ class FunctionServer:
         self.restarts = 0
         self._source = source
         self._environment = dict(environment)
-        self._write_line = write_line
+        self._output = output
         self._tell = tell
         self._session = session
         self._port = 0
@@ -162,7 +162,7 @@ class FunctionServer:
             *("--host", "127.0.0.1", "--port", str(self._port)),
         ]
         environment = {**self._environment, "PORT": str(self._port), "PYTHONUNBUFFERED": "1"}
-        self._process = Process(command, environment=environment, folder=self._source, write_line=self._write_line)
+        self._process = Process(command, environment=environment, folder=self._source, output=self._output)
         await self._process.start()
         return self._process
 

@@ -6,9 +6,9 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 LineWriter = Callable[[bytes], None]
+Output = LineWriter | Path
 _QUIET_SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE")
 
 
@@ -18,36 +18,23 @@ class Logs:
     def __init__(self, folder: Path | None = None, *, quiet: bool = False) -> None:
         self._folder = folder
         self._quiet = quiet
-        self._files: dict[str, BinaryIO] = {}
 
-    def writer(self, name: str) -> LineWriter:
-        """What takes the lines (without their ends) of the process of that name. Raises OSError."""
-        if self._folder is None:
-            prefix = f"[{name}] ".encode()
-            return lambda line: self._show(prefix, line)
-        file = self._files.get(name)
-        if file is None:
+    def output(self, name: str) -> Output:
+        """For the process of that name: the file that it is to write to itself, or what takes its lines. Raises OSError.
+
+        A process writes to its file without us between, so that what it has said can be read at once.
+        """
+        if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: who reads along sees each line when it is written.
-            file = self._files[name] = (self._folder / f"{name}.log").open("ab", buffering=0)
-        return lambda line: _write(file, line)
-
-    def close(self) -> None:
-        """Close the files."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+            return self._folder.resolve() / f"{name}.log"
+        prefix = f"[{name}] ".encode()
+        return lambda line: self._show(prefix, line)
 
     def _show(self, prefix: bytes, line: bytes) -> None:
         if self._quiet and _is_chatter(line):
             return
         sys.stderr.buffer.write(prefix + line + b"\n")
         sys.stderr.buffer.flush()
-
-
-def _write(file: BinaryIO, line: bytes) -> None:
-    if not file.closed:
-        file.write(line + b"\n")
 
 
 def _is_chatter(line: bytes) -> bool:

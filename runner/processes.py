@@ -14,8 +14,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
-from runner.logs import LineWriter
+from runner.logs import LineWriter, Output
 
 LINES_REMEMBERED = 30
 # Below the ports that the system gives to outgoing connections, so that none of those takes a function's port.
@@ -52,7 +53,7 @@ def free_port() -> int:
 
 
 class Process:
-    """A child in a process group of its own, whose output is handed on line by line."""
+    """A child in a process group of its own, whose output goes to a file, or is handed on line by line."""
 
     def __init__(
         self,
@@ -60,18 +61,19 @@ class Process:
         *,
         environment: Mapping[str, str],
         folder: Path,
-        write_line: LineWriter,
+        output: Output,
         read_line: LineWriter | None = None,
     ) -> None:
-        """`write_line` gets what it prints; `read_line`, if given, gets its standard output instead."""
+        """`output` gets what it prints (without line ends); `read_line`, if given, gets its standard output instead."""
         self._command = command
         self._environment = environment
         self._folder = folder
-        self._write_line = write_line
+        self._output = output
         self._read_line = read_line
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
-        self.last_lines: deque[str] = deque(maxlen=LINES_REMEMBERED)
+        self._seen: deque[str] = deque(maxlen=LINES_REMEMBERED)
+        self._file_start = 0
 
     @property
     def pid(self) -> int:
@@ -84,19 +86,33 @@ class Process:
         """Whether it has ended."""
         return self._process is not None and self._process.returncode is not None
 
+    @property
+    def last_lines(self) -> list[str]:
+        """What it has said last."""
+        if not isinstance(self._output, Path):
+            return list(self._seen)
+        with self._output.open("rb") as file:
+            file.seek(max(self._file_start, file.seek(0, os.SEEK_END) - 10_000))
+            return file.read().decode(errors="replace").splitlines()[-LINES_REMEMBERED:]
+
     async def start(self) -> None:
         """Raises OSError when there is no such program."""
-        runner = os.getpid()
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if self._read_line else subprocess.STDOUT,
-            env=self._environment,
-            cwd=self._folder,
-            start_new_session=True,
-            preexec_fn=lambda: die_with_parent(runner),
-        )
+        with contextlib.ExitStack() as opened:
+            said: int | IO[bytes] = subprocess.PIPE
+            if isinstance(self._output, Path):
+                said = opened.enter_context(self._output.open("ab"))
+                self._file_start = said.tell()
+            runner = os.getpid()
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if self._read_line else said,
+                stderr=said if self._read_line else subprocess.STDOUT,
+                env=self._environment,
+                cwd=self._folder,
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(runner),
+            )
         streams = [(self._process.stdout, self._read_line or self._take), (self._process.stderr, self._take)]
         self._readers = [asyncio.create_task(_hand_on(stream, take)) for stream, take in streams if stream is not None]
 
@@ -123,13 +139,15 @@ class Process:
         self.signal(signal.SIGKILL)
         await self._process.wait()
         # What it said last is still in the pipe; a stranger that holds the other end open must not stop us.
-        await asyncio.wait(self._readers, timeout=1.0)
+        if self._readers:
+            await asyncio.wait(self._readers, timeout=1.0)
         for reader in self._readers:
             reader.cancel()
 
     def _take(self, line: bytes) -> None:
-        self.last_lines.append(line.decode(errors="replace"))
-        self._write_line(line)
+        self._seen.append(line.decode(errors="replace"))
+        if not isinstance(self._output, Path):
+            self._output(line)
 
 
 async def _hand_on(stream: asyncio.StreamReader, take: Callable[[bytes], None]) -> None:

@@ -48,7 +48,6 @@ async def serve(options: Options, logs: Logs, command: Sequence[str] = ()) -> in
     finally:
         await stack.stop()
         await end_descendants(1.0)
-        logs.close()
 
 
 def _watch_children_without_threads() -> None:

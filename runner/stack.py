@@ -84,7 +84,7 @@ class Stack:
                 function,
                 source=self.options.source,
                 environment=self._environment(function),
-                write_line=self._logs.writer(function.name),
+                output=self._logs.output(function.name),
                 tell=self._tell,
                 session=self._session,
             )
@@ -180,13 +180,12 @@ class Stack:
             *options.emulator_arguments,
         ]
         first_line: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        write_line = self._logs.writer("firestore")
         process = self._firestore = Process(
             command,
             environment=os.environ,
             folder=ROOT,
-            write_line=write_line,
-            read_line=lambda line: write_line(line) if first_line.done() else first_line.set_result(line),
+            output=self._logs.output("firestore"),
+            read_line=lambda line: None if first_line.done() else first_line.set_result(line),
         )
         await process.start()
         ended: asyncio.Future[Any] = asyncio.create_task(process.wait())
