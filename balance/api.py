@@ -126,12 +126,14 @@ def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
 
 
 def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
+    started = time.perf_counter()
     parameters = _parameters(request, "from", "to")
     debtor, creditor = (_uid_parameter(parameters, name) for name in ("from", "to"))
     settings, firestore = instance.bookkeeper().settings, instance.firestore()
     (group,) = _read_as_member(uid, group_id)
     as_of = group.read_time
     account = _RETRY.run(lambda: explain.read_account(firestore, settings, group_id, as_of, (debtor, creditor)))
+    log("INFO", f"group {group_id}: a debt was explained", groupId=group_id, ms=_ms_since(started))
     return explain.as_json(group_id, account, debtor, creditor, as_of, settings.unit)
 
 
