@@ -24,6 +24,7 @@ from werkzeug.routing import Map, Rule
 
 from balance import explain, instance
 from balance.adapter import MEMBERS_FIELD
+from balance.bookkeeper import Bookkeeper
 from balance.firestore import Firestore, Query, Snapshot, TransientError
 from balance.identity import Unauthenticated, VerificationUnavailable, uid_of
 from balance.log import log
@@ -65,7 +66,7 @@ class _Refusal(Exception):
 
 def handle(request: Request) -> Response:
     """Answer one request. Raises InvalidSetting when the service is not configured, nothing else."""
-    settings = instance.bookkeeper().settings
+    settings = _keeper().settings
     try:
         response = _respond(request)
     except _Refusal as refusal:
@@ -115,7 +116,7 @@ def _route(request: Request) -> tuple[str, Mapping[str, Any], str]:
 def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     started = time.perf_counter()
     _parameters(request)
-    group, stored = _read_as_member(uid, group_id, instance.bookkeeper().settings.layout.balance(group_id))
+    group, stored = _read_as_member(uid, group_id, _keeper().settings.layout.balance(group_id))
     reader = _reader()
     reading = reader.judge(group_id, stored)
     if isinstance(reading, Cause):
@@ -129,7 +130,7 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     started = time.perf_counter()
     parameters = _parameters(request, "from", "to")
     debtor, creditor = (_uid_parameter(parameters, name) for name in ("from", "to"))
-    settings, firestore = instance.bookkeeper().settings, instance.firestore()
+    settings, firestore = _keeper().settings, instance.firestore()
     (group,) = _read_as_member(uid, group_id)
     as_of = group.read_time
     account = _RETRY.run(lambda: explain.read_account(firestore, settings, group_id, as_of, (debtor, creditor)))
@@ -141,7 +142,7 @@ def _balances(request: Request, uid: str) -> dict[str, Any]:
     started = time.perf_counter()
     parameters = _parameters(request, "pageSize", "pageToken")
     size, after = _page_size(parameters), _page_token(parameters)
-    settings, firestore = instance.bookkeeper().settings, instance.firestore()
+    settings, firestore = _keeper().settings, instance.firestore()
     groups = _RETRY.run(lambda: _groups_of(firestore, settings, uid, after, size + 1))
     page, more = groups[:size], len(groups) > size
     group_ids = [group.path.rpartition("/")[2] for group in page]
@@ -169,15 +170,19 @@ _ENDPOINTS: dict[str, Callable[..., dict[str, Any]]] = {"balance": _balance, "ex
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
+def _keeper() -> Bookkeeper:
+    return instance.bookkeeper(_RETRY)
+
+
 def _reader() -> Reader:
-    return Reader(instance.firestore(), instance.bookkeeper(), os.environ)
+    return Reader(instance.firestore(), _keeper(), os.environ)
 
 
 def _read_as_member(uid: str, group_id: str, *beside: str) -> list[Snapshot]:
     """A group's document and others beside it, all at one instant; refuses whoever is no member."""
     if not is_document_id(group_id):
         raise _invalid("the path does not hold a group's id")
-    paths = [instance.bookkeeper().settings.layout.group(group_id), *beside]
+    paths = [_keeper().settings.layout.group(group_id), *beside]
     group, *others = _RETRY.run(lambda: instance.firestore().get(paths))
     if group.fields is None:
         raise _Refusal(404, "GROUP_NOT_FOUND", "there is no such group")

@@ -6,6 +6,7 @@ from threading import RLock
 
 from balance.bookkeeper import Bookkeeper
 from balance.firestore import Directory
+from balance.retry import Retry
 from balance.settings import Settings, from_environment, updates_on
 from balance.store import connect, project_id
 
@@ -25,12 +26,15 @@ def firestore() -> Directory:
     return _firestore
 
 
-def bookkeeper() -> Bookkeeper:
-    """The process's bookkeeper; raises InvalidSetting when the environment is not understood."""
+def bookkeeper(retry: Retry | None = None) -> Bookkeeper:
+    """The process's bookkeeper; raises InvalidSetting when the environment is not understood.
+
+    Whoever asks first may say how patient it is; a process serves either events or callers.
+    """
     global _bookkeeper
     if _bookkeeper is None:
         with _lock:
             if _bookkeeper is None:
                 settings: Settings = from_environment(os.environ)
-                _bookkeeper = Bookkeeper(firestore(), settings, updates_on=partial(updates_on, os.environ))
+                _bookkeeper = Bookkeeper(firestore(), settings, updates_on=partial(updates_on, os.environ), retry=retry)
     return _bookkeeper
