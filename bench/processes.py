@@ -1,0 +1,121 @@
+"""Whole processes: the cold start of a trigger, and the backfill of a fleet."""
+
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+from google.cloud import firestore
+
+from bench import workload
+from bench.measure import Figure, Report, at_most, seconds
+from tests.integration.served import PROJECT, served
+
+ROOT = Path(__file__).resolve().parent.parent
+COLD, BACKFILL = "Cold start", "Backfill"
+
+LIBRARIES = "import functions_framework, google.cloud.firestore"
+
+FIRST_EVENT = """
+import functions_framework
+from google.events.cloud.firestore_v1 import DocumentEventData
+application = functions_framework.create_app("on_expense_written", "main.py", "cloudevent")
+event = DocumentEventData.pb()()
+event.value.name = "projects/demo-test/databases/(default)/documents/expenses/e1"
+event.value.update_time.seconds = 1
+event.value.fields["groupId"].string_value = "g"
+for name in ("paidBy", "currency"):
+    event.value.fields[name].string_value = "USD"
+event.value.fields["amount"].integer_value = 2
+split = event.value.fields["splits"].array_value.values.add().map_value.fields
+split["uid"].string_value = "A"
+split["amount"].integer_value = 2
+headers = {"content-type": "application/protobuf", "ce-specversion": "1.0", "ce-id": "1", "ce-source": "//firestore",
+           "ce-type": "google.cloud.firestore.document.v1.written", "ce-time": "2026-01-01T00:00:00Z"}
+answer = application.test_client().post("/", data=event.SerializeToString(), headers=headers)
+assert answer.status_code == 200, answer.status
+import sys
+assert "firebase_admin" not in sys.modules
+"""
+
+
+def run(report: Report, *, quick: bool) -> None:
+    """Add these sections' figures."""
+    _cold_start(report, rounds=3 if quick else 9)
+    _backfill(report, (200,) if quick else (1_000, 10_000))
+
+
+def _cold_start(report: Report, rounds: int) -> None:
+    with served() as server:
+        server.client().document("groups/g").set({"members": ["A", "USD"]})
+        environment = {"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}", "GOOGLE_CLOUD_PROJECT": PROJECT}
+        readings: dict[str, list[float]] = {LIBRARIES: [], FIRST_EVENT: []}
+        for _ in range(rounds):
+            for program, taken in readings.items():
+                taken.append(_cpu_of(program, environment))
+    libraries, first = (statistics.median(taken) for taken in readings.values())
+    report.add(
+        COLD,
+        Figure("CPU time to import functions_framework and google.cloud.firestore", libraries * 1e3, "ms"),
+        Figure("CPU time to the first handled event of a trigger", first * 1e3, "ms"),
+        at_most("the second / the first", first / libraries, 1.15),
+    )
+
+
+def _cpu_of(program: str, environment: dict[str, str]) -> float:
+    """The CPU time of a Python process that runs a program in the root."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _backfill(report: Report, sizes: tuple[int, ...]) -> None:
+    peaks = []
+    for groups in sizes:
+        with served() as server, patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}"}):
+            _seed(server.client(), groups)
+            command = [sys.executable, "-m", "scripts.backfill", "--project", PROJECT, "--workers", "8"]
+            peak = {}
+
+            def fill(command: list[str] = command, peak: dict[str, int] = peak) -> None:
+                with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                    while process.poll() is None:
+                        peak["kB"] = max(peak.get("kB", 0), _peak_kb(process.pid))
+                        try:
+                            process.wait(0.2)
+                        except subprocess.TimeoutExpired:
+                            continue
+                    assert process.returncode == 0, f"the backfill ended with {process.returncode}"
+
+            rate = groups / seconds(fill)
+            peaks.append(peak["kB"])
+        name = f"groups a second, 8 workers, {groups:,} groups (start included)"
+        report.add(BACKFILL, Figure(name, rate, "/s", 150))
+        report.add(BACKFILL, Figure(f"peak memory, {groups:,} groups", peaks[-1] / 1024, "MiB"))
+    if len(sizes) > 1:
+        report.add(BACKFILL, at_most(f"peak memory, {sizes[-1]:,} groups / {sizes[0]:,}", peaks[-1] / peaks[0], 1.15))
+
+
+def _peak_kb(pid: int) -> int:
+    try:
+        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def _seed(client: firestore.Client, groups: int) -> None:
+    """Groups with four expenses each."""
+    for start in range(0, groups, 80):
+        batch = client.batch()
+        for number in range(start, min(groups, start + 80)):
+            batch.set(client.document(f"groups/g{number}"), {"members": workload.uids(5)})
+            for index, fields in enumerate(workload.expenses(4, 5, f"g{number}")):
+                batch.set(client.document(f"expenses/g{number}-{index}"), fields)
+        batch.commit()

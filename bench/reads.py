@@ -1,0 +1,89 @@
+"""Reading: the balance document beside a recalculation on read, as apps do it without us."""
+
+import os
+from unittest.mock import patch
+
+from google.cloud import firestore
+
+from balance.balances import document, of_ledger
+from balance.money import Unit
+from bench import workload
+from bench.core import recalculate
+from bench.measure import Figure, Report, at_least, at_most, medians
+from tests.integration.served import served
+
+SECTION = "Reads"
+COUNTS = (10, 100, 1_000, 2_000, 10_000)
+
+
+def run(report: Report, *, quick: bool) -> dict[str, dict[int, float]]:
+    """Add this section's figures; returns milliseconds by number of transactions, stored and recalculated, for the plot."""
+    counts = COUNTS[:3] if quick else COUNTS
+    times: dict[str, dict[int, float]] = {"stored": {}, "recalculated": {}}
+    with served() as server, patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}"}):
+        client = server.client()
+        for count in counts:
+            _seed(client, count)
+        for count in counts:
+            taken = medians(
+                {
+                    "stored": lambda count=count: client.document(f"groups/g{count}/metadata/balance").get(),  # type: ignore[misc]
+                    "recalculated": lambda count=count: recalculate_on_read(client, f"g{count}"),  # type: ignore[misc]
+                },
+                rounds=3 if quick or count > 2_000 else 7,
+            )
+            for name, seconds in taken.items():
+                times[name][count] = seconds * 1e3
+        small, large = counts[0], counts[-1]
+        flat = medians(
+            {
+                name: lambda count=count: client.document(f"groups/g{count}/metadata/balance").get()  # type: ignore[misc]
+                for name, count in (("small", small), ("large", large))
+            },
+            rounds=50 if quick else 200,
+        )
+    for count in counts:
+        report.add(
+            SECTION,
+            Figure(f"the balance document, {count:,} transactions", times["stored"][count], "ms"),
+            Figure(f"recalculated on read, {count:,} transactions", times["recalculated"][count], "ms"),
+        )
+    at = 1_000 if quick else 2_000
+    target = 50 if quick else 100
+    ratio = times["recalculated"][at] / times["stored"][at]
+    report.add(SECTION, at_least(f"recalculated / stored, {at:,} transactions", ratio, target))
+    report.add(SECTION, at_most(f"stored, {large:,} transactions / {small}", flat["large"] / flat["small"], 1.2))
+    return times
+
+
+def _seed(client: firestore.Client, count: int) -> None:
+    group = f"g{count}"
+    expenses = workload.expenses(count, 8, group)
+    client.document(f"groups/{group}").set({"members": workload.uids(8)})
+    for start in range(0, count, 400):
+        batch = client.batch()
+        for number, fields in enumerate(expenses[start : start + 400]):
+            batch.set(client.document(f"expenses/{group}-{start + number}"), fields)
+        batch.commit()
+    as_of = client.document(f"groups/{group}").get().read_time
+    fields = document(group, of_ledger(recalculate(expenses)), as_of, Unit.MAJOR)
+    client.document(f"groups/{group}/metadata/balance").set({**fields, "lastUpdatedAt": firestore.SERVER_TIMESTAMP})
+
+
+def recalculate_on_read(client: firestore.Client, group: str) -> dict[str, dict[str, float]]:
+    """Group, expenses and settlements are read at each look, then added up."""
+    client.document(f"groups/{group}").get()
+    totals: dict[str, dict[str, float]] = {}
+    by_group = firestore.FieldFilter("groupId", "==", group)
+    for expense in client.collection("expenses").where(filter=by_group).stream():
+        fields = expense.to_dict()
+        nets = totals.setdefault(fields["currency"], {})
+        for split in fields["splits"]:
+            nets[split["uid"]] = nets.get(split["uid"], 0) - split["amount"]
+            nets[fields["paidBy"]] = nets.get(fields["paidBy"], 0) + split["amount"]
+    for settlement in client.collection("settlements").where(filter=by_group).stream():
+        fields = settlement.to_dict()
+        nets = totals.setdefault(fields["currency"], {})
+        nets[fields["payerId"]] = nets.get(fields["payerId"], 0) + fields["amount"]
+        nets[fields["payeeId"]] = nets.get(fields["payeeId"], 0) - fields["amount"]
+    return totals
