@@ -223,8 +223,8 @@ def parse(fields: Fields, group_id: str, unit: Unit) -> Stored:
     if not isinstance(as_of, datetime):
         raise CorruptBalance("asOf is not a time")
     detail = fields.get("detail")
-    currencies = fields.get("balancesByCurrency")
-    if detail not in tuple(Detail) or not isinstance(currencies, dict) or not isinstance(fields.get("simplifiedDebts"), list):
+    currencies, suggestions = fields.get("balancesByCurrency"), fields.get("simplifiedDebts")
+    if detail not in tuple(Detail) or not isinstance(currencies, dict) or not isinstance(suggestions, list):
         raise CorruptBalance("detail, balancesByCurrency or simplifiedDebts is missing or of another type")
     if detail == Detail.NONE and currencies:
         raise CorruptBalance('balancesByCurrency is not empty at detail "none"')
@@ -237,6 +237,10 @@ def parse(fields: Fields, group_id: str, unit: Unit) -> Stored:
             raise CorruptBalance(f"balancesByCurrency.{currency}: {error}") from None
         if pairs:
             ledger[currency] = pairs
+    try:
+        _check_suggestions(suggestions, nets, unit)
+    except (InvalidAmount, TypeError, KeyError) as error:
+        raise CorruptBalance(f"simplifiedDebts: {error!r}") from None
     return Stored(Balance(Detail(detail), ledger, nets), as_of)
 
 
@@ -256,6 +260,8 @@ def _parse_currency(currency: str, rows: dict[str, Any], detail: Detail, unit: U
             pairs[_pair(uid, creditor)] = amount_minor if uid < creditor else -amount_minor
         for debtor, amount in row["owedBy"].items():
             amount_minor = from_stored(amount, minor_per_unit)
+            if amount_minor <= 0 or _pair(uid, debtor) in mirrored:
+                raise CorruptBalance(f"balancesByCurrency.{currency}: what {uid!r} is owed by {debtor!r} is not canonical")
             mirrored[_pair(uid, debtor)] = amount_minor if debtor < uid else -amount_minor
         if row["uid"] != uid:
             raise CorruptBalance(f"balancesByCurrency.{currency}: the row of {uid!r} bears another uid")
@@ -266,6 +272,21 @@ def _parse_currency(currency: str, rows: dict[str, Any], detail: Detail, unit: U
     if detail is Detail.NETS and (pairs or not all(nets.values()) or sum(nets.values())):
         raise CorruptBalance(f"balancesByCurrency.{currency}: the net balances are not canonical")
     return pairs, nets
+
+
+def _check_suggestions(suggestions: list[Any], nets: dict[str, Nets], unit: Unit) -> None:
+    """They must settle all nets: so a currency that has been taken away whole is missed."""
+    left = {currency: dict(totals) for currency, totals in nets.items()}
+    for debt in suggestions:
+        currency, debtor, creditor = debt["currency"], debt["from"]["uid"], debt["to"]["uid"]
+        totals = left[currency]
+        amount_minor = from_stored(debt["amount"], _scale(currency, unit))
+        if not (0 < amount_minor <= -totals[debtor] and amount_minor <= totals[creditor]):
+            raise CorruptBalance(f"simplifiedDebts: {debtor!r} pays {creditor!r} in {currency} what is not owed")
+        totals[debtor] += amount_minor
+        totals[creditor] -= amount_minor
+    if any(total for totals in left.values() for total in totals.values()):
+        raise CorruptBalance("simplifiedDebts does not settle the net balances")
 
 
 def _pair(one: str, other: str) -> Pair:
