@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help rehearsal setup demo test test-firebase test-unit lint format lock audit
+.PHONY: help rehearsal setup demo test test-integration test-firebase test-unit lint format lock audit
 
 PY := venv/bin/python
 
@@ -18,6 +18,9 @@ rehearsal: setup  ## the roll-out rehearsed: traffic, backfill, corruption, swit
 
 test: setup  ## all tests: unit, property, integration, simulation, end to end
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-integration: setup  ## integration tests; FIRESTORE_EMULATOR_HOST=host:port chooses another Firestore than the embedded one
+	@$(if $(FIRESTORE_EMULATOR_HOST),FIRESTORE_EMULATOR_HOST=$(FIRESTORE_EMULATOR_HOST)) $(PY) -m pytest tests/integration $(ARGS)
 
 test-firebase: setup  ## the end-to-end tests through the real Firebase CLI and its emulators
 	@$(PY) -m tests.firebase.run $(ARGS)
