@@ -40,3 +40,7 @@ format: setup  ## rewrite the sources as ruff wants them
 lock:  ## compile requirements*.txt from requirements*.in (needs uv)
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
+
+simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from seed START (0), on all cores
+	@$(PY) -m scripts.simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)
+.PHONY: simulate

@@ -20,7 +20,7 @@ Log = Callable[[str, str], None]
 _WritePb = types.Write.pb()
 _ValuePb = types.Value.pb()
 
-AMOUNTS: tuple[object, ...] = (1, 1, 2, 3, 5, 10, 2.5, 0.1, "4", "3.335", 0)
+AMOUNTS: tuple[object, ...] = (1, 1, 1, 2, 3, 5, 10, 2.5, 0.1, "4", "3.335", 0)
 MALFORMED: tuple[tuple[str, object], ...] = (
     ("amount", None),
     ("amount", True),
@@ -109,7 +109,7 @@ class App:
         random = self._random
         roll = random.random()
         if present is None:
-            return self._set(path, self._malformed(path) if roll < 0.1 else self._document(path))
+            return self._set(path, self._malformed(path) if roll < 0.05 else self._document(path))
         changed = dict(present)
         if roll < 0.22:
             return _WritePb(delete=ROOT + path)
@@ -121,15 +121,15 @@ class App:
             return self._set(path, changed)
         if roll < 0.36:
             changed["deletedAt"] = LONG_AGO
-        elif roll < 0.48:
+        elif roll < 0.41:
             changed = self._malformed(path)
-        elif roll < 0.56:
+        elif roll < 0.51:
             changed["groupId"] = self._one_of(self._scene.groups)
-        elif roll < 0.62:
+        elif roll < 0.57:
             changed["currency"] = self._one_of(self._currencies)
-        elif roll < 0.68:
+        elif roll < 0.61:
             changed["note"] = random.randrange(3)
-        elif roll >= 0.72:
+        elif roll >= 0.64:
             changed = self._document(path)
             if random.random() < 0.7:
                 changed["groupId"] = present.get("groupId")
@@ -147,10 +147,12 @@ class App:
         if self._random.random() < 0.5:
             data["deletedAt"] = None
         if path.split("/")[-2] == "expenses":
-            sharers = [user for user in users if self._random.random() < 0.6]
+            sharers = [user for user in users if self._random.random() < 0.7] or users
             data |= {"paidBy": one_of(users), "splits": [{"uid": user, "amount": one_of(AMOUNTS)} for user in sharers]}
         else:
-            data |= {"payerId": one_of(users), "payeeId": one_of(users)}
+            payer = one_of(users)
+            others = [user for user in users if user != payer] if self._random.random() < 0.9 else users
+            data |= {"payerId": payer, "payeeId": one_of(others)}
         return data
 
     def _malformed(self, path: str) -> dict[str, Any]:

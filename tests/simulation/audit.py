@@ -1,8 +1,10 @@
 """What stands in the database, and what is wrong with it by the auditor's judgement."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from balance.balances import VERSION
+from emulator.changes import Change
 from tests.simulation import auditor
 from tests.simulation.auditor import EXPONENTS, LATER_EXPONENTS, Discrepancy, Reading, Rules, StoredBalance, value_of
 from tests.simulation.profile import Profile
@@ -17,7 +19,10 @@ class Audit:
         self._later_rules = Rules(LATER_EXPONENTS, profile.minor_units, profile.nested)
         self.documents: dict[str, Any] = {}
         """By path, as stored."""
+        self.details: set[str] = set()
+        """The levels of detail that occurred."""
         self._readings: dict[tuple[int, bool], tuple[Any, Reading]] = {}
+        self._balances: dict[int, tuple[Any, StoredBalance]] = {}
 
     def follow(self, path: str, document: Any | None) -> None:
         """A document was written, or deleted (None)."""
@@ -32,7 +37,12 @@ class Audit:
 
     def collection(self, collection_id: str) -> list[tuple[str, Any]]:
         """The paths and documents of all collections of this name, by path."""
-        return sorted((path, found) for path, found in self.documents.items() if path.split("/")[-2] == collection_id)
+        infix = f"/{collection_id}/"
+        return sorted(
+            (path, found)
+            for path, found in self.documents.items()
+            if infix in f"/{path}" and path.split("/")[-2] == collection_id
+        )
 
     def existing_groups(self) -> list[str]:
         """The groups whose document exists."""
@@ -45,6 +55,9 @@ class Audit:
 
     def check_commit(self, group: str, document: Any) -> StoredBalance:
         """A balance just written; raises Discrepancy when it contradicts itself."""
+        known = self._balances.get(id(document))
+        if known is not None:
+            return known[1]
         version = document.fields["version"].integer_value
         if version == 0:
             return StoredBalance(0, "", (0, 0), {}, {})
@@ -54,7 +67,23 @@ class Audit:
             raise Discrepancy(f"the balance of {group}: {error}") from None
         if stored.detail != "pairs" and not self._profile.small_documents:
             raise Discrepancy(f"the balance of {group} is small, and yet stored as {stored.detail!r}")
+        self._balances[id(document)] = (document, stored)
+        self.details.add(stored.detail)
         return stored
+
+    def check_writer(self, group: str, change: Change, together: Sequence[Change], *, may_lower: bool) -> None:
+        """Raises Discrepancy when a balance was not written by the code of its version, or replaces a newer one's."""
+        was, is_now = (
+            side.fields["version"].integer_value if side is not None else 0 for side in (change.before, change.after)
+        )
+        if is_now == 0:
+            return
+        if is_now < was and not may_lower:
+            raise Discrepancy(f"the balance of {group}: version {was} was overwritten by version {is_now}")
+        for other in together:
+            record = other.after if "/balanceEvents/" in other.name else None
+            if record is not None and record.fields["version"].integer_value != is_now:
+                raise Discrepancy(f"the balance of {group} is of version {is_now}, but its record of another")
 
     def check(self, group: str, stored: StoredBalance) -> None:
         """Raises Discrepancy when a balance is not what the documents say, by the rules of the version that wrote it."""

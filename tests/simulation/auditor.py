@@ -1,6 +1,6 @@
 """The independent auditor: what every balance and fault must be, recalculated from the documents as they are stored.
 
-Written from the contract alone, in exact decimals and fractions, it shares no code with the product: neither parsing nor
+Written from the contract alone, in exact decimals, it shares no code with the product: neither parsing nor
 arithmetic, nor the representation of a balance. It knows the two versions of the rules that a schedule may run.
 """
 
@@ -8,14 +8,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from fractions import Fraction
 from typing import Any
 
 EXPONENTS = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
 LATER_EXPONENTS = {**EXPONENTS, "XTS": 2}
+_UNITS = [Decimal(1).scaleb(-decimals) for decimals in range(4)]
 
 Debts = dict[str, dict[tuple[str, str], Decimal]]
 """By currency and (debtor, creditor): what one owes the other by all documents, in both directions, unnetted."""
+
+Pairs = dict[tuple[str, str, str], Decimal]
+"""By currency, debtor and creditor, in the one direction in which something is owed."""
+
+Nets = dict[tuple[str, str], Decimal]
+"""By currency and uid."""
 
 
 class Discrepancy(AssertionError):
@@ -50,9 +56,10 @@ class Rules:
     minor_units: bool = False
     nested: bool = False
 
-    def decimals(self, currency: str) -> int:
-        """How many decimals a number in a document may have."""
-        return 0 if self.minor_units else self.exponents[currency]
+    def decimals(self, currency: str | None) -> int | None:
+        """How many decimals a number in a document may have; None for an unknown currency."""
+        exponent = self.exponents.get(currency or "")
+        return 0 if self.minor_units and exponent is not None else exponent
 
 
 def value_of(message: Any) -> Any:
@@ -81,17 +88,17 @@ def read(path: str, document: Any, rules: Rules) -> Reading:
     wrong: set[str] = set()
     currency = data.get("currency")
     currency = currency.upper() if isinstance(currency, str) else None
-    if currency not in rules.exponents:
+    decimals = rules.decimals(currency)
+    if decimals is None:
         wrong.add("currency")
-    decimals = rules.decimals(currency) if currency in rules.exponents else 0
 
     def amount(value: object, name: str) -> Decimal:
         number = _number(value)
         if number is None:
             wrong.add(name)
             return Decimal(0)
-        rounded = number.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
-        if rounded.scaleb(decimals) > 10**12:
+        rounded = number.quantize(_UNITS[decimals or 0], rounding=ROUND_HALF_UP)
+        if rounded.scaleb(decimals or 0) > 10**12:
             wrong.add(name)
         return rounded
 
@@ -152,23 +159,23 @@ def expected_debts(readings: Iterable[Reading], group: str) -> Debts:
     return debts
 
 
-def expected_pairs(debts: Debts) -> dict[tuple[str, str, str], Fraction]:
-    """(currency, debtor, creditor) -> amount, each pair in the one direction in which something is owed."""
-    pairs = {}
+def expected_pairs(debts: Debts) -> Pairs:
+    """What each pair owes, netted."""
+    pairs: Pairs = {}
     for currency, of_currency in debts.items():
         for (debtor, creditor), amount in of_currency.items():
-            net = Fraction(amount) - Fraction(of_currency.get((creditor, debtor), Decimal(0)))
+            net = amount - of_currency.get((creditor, debtor), Decimal(0))
             if debtor != creditor and net > 0:
                 pairs[currency, debtor, creditor] = net
     return pairs
 
 
-def nets_of(pairs: Mapping[tuple[str, str, str], Fraction]) -> dict[tuple[str, str], Fraction]:
+def nets_of(pairs: Pairs) -> Nets:
     """(currency, uid) -> net balance, zeros left out."""
-    nets: dict[tuple[str, str], Fraction] = {}
+    nets: Nets = {}
     for (currency, debtor, creditor), amount in pairs.items():
-        nets[currency, debtor] = nets.get((currency, debtor), Fraction(0)) - amount
-        nets[currency, creditor] = nets.get((currency, creditor), Fraction(0)) + amount
+        nets[currency, debtor] = nets.get((currency, debtor), Decimal(0)) - amount
+        nets[currency, creditor] = nets.get((currency, creditor), Decimal(0)) + amount
     return {key: net for key, net in nets.items() if net}
 
 
@@ -179,8 +186,8 @@ class StoredBalance:
     version: int
     detail: str
     as_of: tuple[int, int]
-    pairs: dict[tuple[str, str, str], Fraction]
-    nets: dict[tuple[str, str], Fraction]
+    pairs: Pairs
+    nets: Nets
 
 
 _FIELDS = {"groupId", "balancesByCurrency", "simplifiedDebts", "lastUpdatedAt", "version", "asOf", "detail"}
@@ -190,61 +197,73 @@ _ROW = {"uid", "owes", "owedBy", "netBalance"}
 def check_balance(group: str, document: Any, rules: Rules) -> StoredBalance:
     """A stored balance; raises Discrepancy when it contradicts itself."""
     data = {key: value_of(value) for key, value in document.fields.items()}
-    _require(set(data) == _FIELDS, f"its fields are {sorted(data)}")
-    _require(data["groupId"] == group, f"its groupId is {data['groupId']!r}")
-    _require(data["detail"] in ("pairs", "nets", "none"), f"its detail is {data['detail']!r}")
-    owes: dict[tuple[str, str, str], Fraction] = {}
-    owed: dict[tuple[str, str, str], Fraction] = {}
-    nets: dict[tuple[str, str], Fraction] = {}
+    if set(data) != _FIELDS:
+        raise Discrepancy(f"its fields are {sorted(data)}")
+    if data["groupId"] != group or data["detail"] not in ("pairs", "nets", "none"):
+        raise Discrepancy(f"its groupId is {data['groupId']!r}, its detail {data['detail']!r}")
+    has_pairs = data["detail"] == "pairs"
+    owes: Pairs = {}
+    owed: Pairs = {}
+    nets: Nets = {}
     for currency, rows in data["balancesByCurrency"].items():
-        _require(bool(rows), f"{currency} is empty")
+        of_currency: list[Decimal] = []
         for uid, row in rows.items():
-            _require(set(row) == _ROW and row["uid"] == uid, f"{currency} {uid}: the row is {row}")
-            _require(bool(row["owes"] or row["owedBy"]) == (data["detail"] == "pairs"), f"{currency} {uid}: the row is {row}")
+            if set(row) != _ROW or row["uid"] != uid or bool(row["owes"] or row["owedBy"]) != has_pairs:
+                raise Discrepancy(f"{currency} {uid}: the row is {row}")
             for other, amount in row["owes"].items():
                 owes[currency, uid, other] = _exact(amount, currency, rules)
             for other, amount in row["owedBy"].items():
                 owed[currency, other, uid] = _exact(amount, currency, rules)
-            nets[currency, uid] = _exact(row["netBalance"], currency, rules)
-        _require(sum(net for (of, _), net in nets.items() if of == currency) == 0, f"{currency}: the nets do not sum to zero")
-    _require(owes == owed, "owes and owedBy do not mirror each other")
-    _require(all(amount > 0 for amount in owes.values()), "a pair is not positive")
-    _require(all(debtor != creditor for _, debtor, creditor in owes), "somebody owes to themselves")
-    _require(all((currency, b, a) not in owes for currency, a, b in owes), "a pair owes in both directions")
+            nets[currency, uid] = net = _exact(row["netBalance"], currency, rules)
+            of_currency.append(net)
+        if not rows or sum(of_currency, Decimal(0)):
+            raise Discrepancy(f"{currency}: the nets do not sum to zero, or are none")
+    if owes != owed:
+        raise Discrepancy("owes and owedBy do not mirror each other")
+    for (currency, debtor, creditor), amount in owes.items():
+        if amount <= 0 or debtor == creditor:
+            raise Discrepancy(f"{debtor} owes {creditor} {amount} {currency}")
+        if (currency, creditor, debtor) in owes:
+            raise Discrepancy(f"{debtor} and {creditor} owe each other, in both directions")
     nonzero = {key: net for key, net in nets.items() if net}
-    if data["detail"] == "pairs":
-        _require(nets_of(owes) == nonzero, "the net balances are not those of the pairs")
-    else:
-        _require(nets == nonzero, "a net is zero")
+    if (nets_of(owes) if has_pairs else nets) != nonzero:
+        raise Discrepancy("the net balances are not those of the pairs, or zero")
     _check_suggestions(data["simplifiedDebts"], nonzero, rules)
     return StoredBalance(data["version"], data["detail"], data["asOf"], owes, nonzero)
 
 
-def _check_suggestions(suggestions: list[Any], nets: Mapping[tuple[str, str], Fraction], rules: Rules) -> None:
+def _check_suggestions(suggestions: list[Any], nets: Nets, rules: Rules) -> None:
     """Paying all of them brings everybody to zero, in fewer transfers than people."""
     left = dict(nets)
+    transfers: dict[str, int] = {}
     for suggestion in suggestions:
-        currency, amount = suggestion["currency"], _exact(suggestion["amount"], suggestion["currency"], rules)
-        _require(amount > 0, f"a suggestion is {suggestion}")
+        currency = suggestion["currency"]
+        amount = _exact(suggestion["amount"], currency, rules)
+        if amount <= 0:
+            raise Discrepancy(f"a suggestion is {suggestion}")
         for side, sign in (("from", 1), ("to", -1)):
             key = (currency, suggestion[side]["uid"])
-            left[key] = left.get(key, Fraction(0)) + sign * amount
-    _require(not any(left.values()), "the suggestions do not settle the balance")
-    for currency in {currency for currency, _ in nets}:
-        most = sum(of == currency for of, _ in nets) - 1
-        _require(sum(suggestion["currency"] == currency for suggestion in suggestions) <= most, "too many suggestions")
+            left[key] = left.get(key, Decimal(0)) + sign * amount
+        transfers[currency] = transfers.get(currency, 0) + 1
+    if any(left.values()):
+        raise Discrepancy("the suggestions do not settle the balance")
+    for currency, count in transfers.items():
+        if count > sum(of == currency for of, _ in nets) - 1:
+            raise Discrepancy(f"{currency}: too many suggestions")
 
 
-def _exact(number: object, currency: str, rules: Rules) -> Fraction:
-    _require(isinstance(number, int | float) and not isinstance(number, bool), f"{number!r} is no amount")
-    exact = Fraction(Decimal(repr(number)))
-    _require((exact * 10 ** rules.decimals(currency)).denominator == 1, f"{number!r} {currency} has too many decimals")
+def _exact(number: object, currency: str, rules: Rules) -> Decimal:
+    decimals = rules.decimals(currency)
+    if decimals is None:
+        raise Discrepancy(f"{currency} is no currency")
+    if type(number) is int:
+        return Decimal(number)
+    if type(number) is not float:
+        raise Discrepancy(f"{number!r} is no amount")
+    exact = Decimal(repr(number)).normalize()
+    if -exact.as_tuple().exponent > decimals:  # type: ignore[operator]
+        raise Discrepancy(f"{number!r} {currency} has too many decimals")
     return exact
-
-
-def _require(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise Discrepancy(otherwise)
 
 
 def compare(stored: StoredBalance, readings: Iterable[Reading], group: str) -> None:
@@ -256,5 +275,5 @@ def compare(stored: StoredBalance, readings: Iterable[Reading], group: str) -> N
         raise Discrepancy(f"stored nets {_shown(stored.nets)}, but the documents say {_shown(nets_of(pairs))}")
 
 
-def _shown(amounts: Mapping[Any, Fraction]) -> str:
+def _shown(amounts: Pairs | Nets) -> str:
     return "{" + ", ".join(f"{' '.join(key)}: {float(amount):g}" for key, amount in sorted(amounts.items())) + "}"

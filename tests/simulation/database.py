@@ -4,6 +4,7 @@ Each call is a point at which the actor sleeps for as long as the call takes, so
 fail, or its process die. Requests, answers and errors are encoded, decoded and translated by the product's own store.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -45,10 +46,12 @@ class Network:
         self.scheduler = scheduler
         self.random = random
         self.chaos = chaos
+        self.met: Counter[Fate] = Counter()
+        """What happened to calls, and how often."""
         self.real_codec = profile.real_codec
-        self._coarse = profile.coarse_clock
+        self.slow_queries = profile.slow_queries
         self._slow = profile.slow
-        self._decoded: dict[int, tuple[Any, dict[str, Any], datetime]] = {}
+        self._decoded: dict[int, tuple[Any, tuple[dict[str, Any], datetime]]] = {}
         self._prepared: dict[Any, PreparedQuery] = {}
         self._next_tick_us = 0
 
@@ -59,8 +62,6 @@ class Network:
             return int(roll / self.chaos.stall * 100 * SECOND_US)
         if self._slow and roll > 0.96:
             return int((roll - 0.96) * 250 * SECOND_US)
-        if self._coarse:
-            return int(roll * 4) * 1_000
         return int(1_000 / (roll + 0.02))
 
     def call(self, operation: Callable[[], Any]) -> Any:
@@ -86,10 +87,10 @@ class Network:
         """The fields and update time of a stored document, which never changes; every copy of the product decodes alike."""
         found = self._decoded.get(id(document))
         if found is None:
-            values = product.store
-            found = (document, values.decode_fields(document.fields), values.to_datetime(document.update_time))
+            codec = product.store
+            found = (document, (codec.decode_fields(document.fields), codec.to_datetime(document.update_time)))
             self._decoded[id(document)] = found
-        return found[1], found[2]
+        return found[1]
 
     def prepared(self, query: Any, request: Callable[[], Any]) -> PreparedQuery:
         """The engine's form of a query."""
@@ -126,6 +127,8 @@ class SimulatedFirestore:
         """See Firestore.query."""
         at_us = None if read_time is None else to_us(read_time)
         self.before_read(in_transaction=False)
+        if self.network.slow_queries:
+            self.network.scheduler.sleep(int(self.network.random.random() ** 3 * 2 * SECOND_US))
         engine, prepared = self.network.engine, self.prepared(query)
         result = self.call(lambda: engine.query(prepared, None, at_us), past=read_time is not None)
         yield from self.matches(query, prepared, result)
@@ -139,10 +142,12 @@ class SimulatedFirestore:
         network = self.network
         network.scheduler.sleep(network.latency_us())
         fate = network.chaos.of_read(in_transaction)
+        if fate is None:
+            return
+        network.met[fate] += 1
         if fate is Fate.CRASH_BEFORE:
             self.crash()
-        if fate is not None:
-            raise self.product.firestore.TransientError(fate)
+        raise self.product.firestore.TransientError(fate)
 
     def crash(self) -> None:
         """The process dies; does not return."""
@@ -162,7 +167,7 @@ class SimulatedFirestore:
     def snapshots(self, paths: Sequence[str], read: Any) -> list[Any]:
         """The answer to a get."""
         read_time = to_time(read.read_time_us)
-        return [self.snapshot(path, document, read_time) for path, document in zip(paths, read.documents, strict=True)]
+        return [self.snapshot(*pair, read_time) for pair in zip(paths, read.documents, strict=True)]
 
     def snapshot(self, path: str, document: Any, read_time: datetime) -> Any:
         """One document as the product sees it."""
@@ -170,8 +175,7 @@ class SimulatedFirestore:
             return self.product.firestore.Snapshot(path, None, None, read_time)
         if self.network.real_codec:
             return self.sdk.snapshot(document, self.product.store.to_timestamp(read_time))
-        fields, update_time = self.network.decoded(self.product, document)
-        return self.product.firestore.Snapshot(path, fields, update_time, read_time)
+        return self.product.firestore.Snapshot(path, *self.network.decoded(self.product, document), read_time)
 
     def matches(self, query: Any, prepared: PreparedQuery, result: Any) -> list[Any]:
         """The answer to a query."""
@@ -217,6 +221,8 @@ class SimulatedTransaction:
         messages = [firestore.sdk.write(write) for write in writes]
         network.scheduler.sleep(network.latency_us())
         fate = network.chaos.of_commit()
+        if fate is not None:
+            network.met[fate] += 1
         if fate is Fate.CRASH_BEFORE:
             firestore.crash()
         if fate is Fate.LATE:

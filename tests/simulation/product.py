@@ -58,13 +58,12 @@ class Product:
     changes: Any
     events: Any
     firestore: Any
-    layout: Any
-    money: Any
     outcome: Any
     retry: Any
     settings: Any
     sources: Any
     store: Any
+    writes: Any
 
 
 _MODULES = tuple(field.name for field in fields(Product) if field.name != "version")

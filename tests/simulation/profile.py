@@ -37,6 +37,9 @@ class Fate(StrEnum):
     LATE = "DEADLINE_EXCEEDED, and it takes effect later"
 
 
+_UNKNOWN = (Fate.LOST, Fate.UNKNOWN, Fate.LATE)
+
+
 @dataclass(slots=True)
 class Chaos:
     """The rates of faults, each from 0 to 1, until `stop`."""
@@ -48,39 +51,33 @@ class Chaos:
     unavailable: float
     stall: float
     lost_rollback: float
-    is_on: bool = True
 
     def stop(self) -> None:
         """From now on nothing fails."""
-        self.is_on = False
         self.crash = self.aborted = self.unknown = self.unavailable = self.stall = self.lost_rollback = 0.0
 
     def of_read(self, in_transaction: bool) -> Fate | None:
         """The fate of a read."""
         roll = self.random.random()
-        if roll < self.crash / 6:
-            return Fate.CRASH_BEFORE
-        roll -= self.crash / 6
         if roll < self.unavailable:
             return Fate.UNAVAILABLE
-        if in_transaction and roll < self.unavailable + self.aborted / 8:
-            return Fate.ABORTED
-        return None
+        roll -= self.unavailable
+        if roll < self.crash / 30:
+            return Fate.CRASH_BEFORE
+        roll -= self.crash / 30
+        return Fate.ABORTED if in_transaction and roll < self.aborted / 8 else None
 
     def of_commit(self) -> Fate | None:
         """The fate of a commit."""
         roll = self.random.random()
-        for rate, fate in (
-            (self.crash / 2, Fate.CRASH_BEFORE),
-            (self.crash / 2, Fate.CRASH_AFTER),
-            (self.unknown / 3, Fate.LOST),
-            (self.unknown / 3, Fate.UNKNOWN),
-            (self.unknown / 3, Fate.LATE),
-            (self.aborted, Fate.ABORTED),
-        ):
-            if roll < rate:
-                return fate
-            roll -= rate
+        if roll < self.aborted:
+            return Fate.ABORTED
+        roll -= self.aborted
+        if roll < self.unknown:
+            return _UNKNOWN[int(3 * roll / self.unknown)]
+        roll -= self.unknown
+        if roll < self.crash / 1.5:
+            return Fate.CRASH_BEFORE if roll < self.crash / 3 else Fate.CRASH_AFTER
         return None
 
 
@@ -103,6 +100,8 @@ class Profile:
     coarse_clock: bool
     slow: bool
     """Calls may take seconds."""
+    slow_queries: bool
+    """Reading a group's history takes long."""
     roll: Roll
     new_rules: bool
     """The later version understands a currency more."""
@@ -112,12 +111,23 @@ class Profile:
     tampers: bool
     deletes_groups: bool
     rebuilds: int
+    storm: bool
+    """Several rebuilds of a group race each other, and a write."""
     duplicates: float
     other_ids: bool
     longest_delay_us: int
     time_error_us: int
     pauses: bool
     """Minutes to days pass between some writes."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The product's settings."""
+        return {
+            "EXPENSES_COLLECTION": "groups/{groupId}/expenses" if self.nested else "expenses",
+            "SETTLEMENTS_COLLECTION": "groups/{groupId}/settlements" if self.nested else "settlements",
+            "AMOUNT_UNIT": "minor" if self.minor_units else "major",
+        }
 
 
 def draw(random: Random) -> tuple[Profile, Chaos]:
@@ -130,28 +140,32 @@ def draw(random: Random) -> tuple[Profile, Chaos]:
         return choices[int(random.random() * len(choices))]
 
     roll = Roll.NONE if chance(0.75) else one_of(Roll.OUT, Roll.BACK)
+    switches_off = chance(0.15)
+    storm = chance(0.5 if switches_off else 0.12)
     profile = Profile(
-        groups=one_of(1, 1, 2, 3),
+        groups=1 if storm else one_of(1, 1, 2, 3),
         users=one_of(2, 3, 4),
         documents=one_of(1, 2, 3, 5),
-        writes=one_of(4, 6, 8, 12),
+        writes=one_of(3, 4, 5, 6, 10),
         nested=chance(0.1),
         minor_units=chance(0.1),
         small_documents=chance(0.05),
         real_codec=chance(0.1),
         optimistic=chance(0.1),
-        instances=one_of(1, 2, 3),
+        instances=3 if storm else one_of(1, 2, 3),
         coarse_clock=chance(0.4),
         slow=chance(0.15),
+        slow_queries=storm or chance(0.2),
         roll=roll,
         new_rules=roll is not Roll.NONE and chance(0.4),
         loses_events=chance(0.1),
-        switches_off=chance(0.12),
+        switches_off=switches_off,
         expires=chance(0.15),
         tampers=chance(0.05),
-        deletes_groups=roll is not Roll.BACK and chance(0.12),
-        rebuilds=one_of(0, 0, 1, 2, 4),
-        duplicates=one_of(0.0, 0.1, 0.3, 0.5),
+        deletes_groups=roll is not Roll.BACK and chance(0.15),
+        rebuilds=one_of(0, 0, 0, 1, 3),
+        storm=storm,
+        duplicates=one_of(0.0, 0.0, 0.1, 0.3, 0.5),
         other_ids=chance(0.5),
         longest_delay_us=one_of(SECOND_US // 10, SECOND_US, MINUTE_US, 2 * HOUR_US, 25 * HOUR_US),
         time_error_us=one_of(0, 1_000, 10 * MINUTE_US),
@@ -166,4 +180,6 @@ def draw(random: Random) -> tuple[Profile, Chaos]:
         stall=one_of(0.0, 0.0, 0.0, 0.02),
         lost_rollback=one_of(0.0, 0.0, 0.3),
     )
+    if chance(0.35):
+        chaos.stop()
     return profile, chaos

@@ -18,10 +18,14 @@ class Killed(BaseException):
 
 
 class Scheduler:
-    """The queue and the clock, in microseconds."""
+    """The queue and the clock, in microseconds.
 
-    def __init__(self, start_us: int) -> None:
+    On a coarse clock everything happens at multiples of `grain_us`, so that much happens at the same instant.
+    """
+
+    def __init__(self, start_us: int, grain_us: int = 1) -> None:
         self.now_us = start_us
+        self._grain_us = grain_us
         self.steps = 0
         self._queue: list[tuple[int, int, Callable[..., Any]]] = []
         self._entries = 0
@@ -32,13 +36,13 @@ class Scheduler:
 
     def at(self, time_us: int, action: Callable[..., Any]) -> None:
         """Do this at that time, or now when that is past."""
-        self._entries += 1
-        heapq.heappush(self._queue, (max(time_us, self.now_us), self._entries, action))
+        self.after(max(time_us - self.now_us, 0), action)
 
     def after(self, delay_us: int, action: Callable[..., Any]) -> None:
         """Do this after that time."""
         self._entries += 1
-        heapq.heappush(self._queue, (self.now_us + delay_us, self._entries, action))
+        time_us = self.now_us + delay_us
+        heapq.heappush(self._queue, (time_us - time_us % self._grain_us, self._entries, action))
 
     def run(self, is_over: Callable[[], object], max_steps: int) -> bool:
         """Work off the queue until it is empty (True), `is_over`, or that many steps were done (False)."""
@@ -69,8 +73,7 @@ class Scheduler:
     def sleep(self, delay_us: int) -> None:
         """Let others run for so long."""
         actor = getcurrent()
-        self._entries += 1
-        heapq.heappush(self._queue, (self.now_us + delay_us, self._entries, actor.switch))
+        self.after(delay_us, actor.switch)
         hub(actor).switch()
 
     def wait(self, subscribe: Callable[[Callable[[], None]], None]) -> None:

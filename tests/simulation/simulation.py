@@ -5,6 +5,7 @@ product, late, twice, in another order, until they are acknowledged; processes a
 drains, the auditor compares every balance and fault with the documents, and every event is delivered once more.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,7 +52,9 @@ class Figures:
     crashes: int = 0
     failures: int = 0
     """Deliveries that raised, to be redelivered."""
-    outcomes: dict[str, int] = field(default_factory=dict)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    fates: Counter[str] = field(default_factory=Counter)
+    """What happened to calls of Firestore."""
 
     def add(self, other: "Figures") -> None:
         """Add up."""
@@ -61,8 +64,8 @@ class Figures:
         self.deliveries += other.deliveries
         self.crashes += other.crashes
         self.failures += other.failures
-        for outcome, count in other.outcomes.items():
-            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+        self.outcomes += other.outcomes
+        self.fates += other.fates
 
 
 @dataclass(slots=True)
@@ -98,7 +101,7 @@ class Simulation:
         self.random = Random(seed)
         self.edits = edits
         self.profile, self.chaos = draw(self.random)
-        self.scheduler = Scheduler(START_US)
+        self.scheduler = Scheduler(START_US, grain_us=10_000 if self.profile.coarse_clock else 1)
         self._print = trace
         self.log: Log | None = None if trace is None else self._trace
         self.engine = Engine(DATABASE, self.scheduler.clock, settings=EngineSettings(optimistic=self.profile.optimistic))
@@ -119,8 +122,12 @@ class Simulation:
         self.balanced: set[str] = set()
         """Groups for which an event answered that it is in the balance."""
         self.tampered: set[str] = set()
+        self.forced: set[str] = set()
+        """Groups of which somebody wanted a forced rebuild."""
         self._bent: Any = None
         """What a hand made of a balance."""
+        self.is_calm = False
+        """Nothing fails any more."""
         self._is_redelivering = False
         self.may_rebuild: set[str] = set()
         """Groups for which a redelivery may be answered by a rebuild."""
@@ -138,8 +145,10 @@ class Simulation:
             self._redeliver()
             self._drain("the redelivery")
             self.audit.check_repaired(self._final_version())
-        except (Discrepancy, AssertionError) as error:
-            raise Failure(f"seed {self.seed}: {error}") from error
+        except Exception as error:
+            what = str(error) if isinstance(error, Discrepancy) else f"{type(error).__name__}: {error}"
+            raise Failure(f"seed {self.seed}: {what}\nreplay: python -m scripts.simulate --seed {self.seed} --trace") from error
+        self.figures.fates.update(map(str, self.network.met.elements()))
         return self.figures
 
     # The plan
@@ -165,12 +174,23 @@ class Simulation:
             return times[int(random.random() * len(times))] + int(random.random() ** 3 * SECOND_US)
 
         for _ in range(profile.rebuilds):
-            at(some_time(), self._request_rebuild)
+            at(some_time() - SECOND_US // 20, self._request_rebuild)
+        storm_us = times[-1 - int(random.random() * min(3, len(times)))]
+        if profile.storm:
+            for _ in range(random.choice((1, 4, 6))):
+                at(storm_us + int((random.random() - 0.6) * SECOND_US / 10), self._request_rebuild)
+            for _ in range(2):
+                at(storm_us + int(random.random() ** 2 * 2 * SECOND_US), self.app.write)
         if profile.deletes_groups:
-            for _ in range(3):
-                at(some_time(), self.app.toggle_group)
+            for _ in range(2):
+                gone_us = some_time()
+                at(gone_us, self.app.toggle_group)
+                at(gone_us + int(random.random() ** 2 * 5 * SECOND_US), self.app.toggle_group)
+                at(gone_us + int(random.random() ** 2 * SECOND_US), self._request_rebuild)
         if profile.switches_off:
-            off_us, on_us = sorted((some_time(), some_time()))
+            off_us = storm_us - int(random.random() ** 2 * SECOND_US)
+            on_us = some_time() if random.random() < 0.3 else storm_us + int(random.random() ** 2 * 10 * SECOND_US)
+            off_us, on_us = sorted((off_us, on_us))
             at(off_us, lambda: self._switch(on=False))
             at(on_us, lambda: self._switch(on=True))
         if profile.tampers:
@@ -199,6 +219,7 @@ class Simulation:
         if self.log:
             self.log("fate", "the faults stop")
         self.chaos.stop()
+        self.is_calm = True
         self._switch(on=True)
         if self.profile.roll is Roll.OUT:
             for process in self.processes:
@@ -259,11 +280,9 @@ class Simulation:
         copy = product(later=self.is_later, new_rules=profile.new_rules, small=profile.small_documents, edits=self.edits)
         process = Process(f"{'later' if self.is_later else 'process'}-{self._launched}", copy, self.updates_on)
         firestore = SimulatedFirestore(self.network, copy, partial(self._die, process), lambda: process.is_alive)
-        layout = copy.layout.Layout(nested=profile.nested)
-        unit = copy.money.Unit.MINOR if profile.minor_units else copy.money.Unit.MAJOR
         process.keeper = copy.bookkeeper.Bookkeeper(
             firestore,
-            copy.settings.Settings(layout=layout, unit=unit),
+            copy.settings.from_environment(profile.environment),
             updates_on=lambda: process.updates_on,
             retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
             new_signal=partial(Signal, self.scheduler),
@@ -342,6 +361,8 @@ class Simulation:
         self._rebuild(self.random.choice(self.scene.groups), force=self.random.random() < 0.4)
 
     def _rebuild(self, group: str, *, force: bool) -> None:
+        if force:
+            self.forced.add(group)
         again = partial(self._rebuild, group, force=force)
 
         def body(process: Process) -> None:
@@ -373,15 +394,16 @@ class Simulation:
             if segments[-2] in ("expenses", "settlements"):
                 self._emit(change, path)
             elif segments[-2] == "metadata":
-                self._on_balance(segments[1], change)
+                self._on_balance(segments[1], change, changes)
             elif len(segments) == 2 and segments[0] == "groups" and change.after is None:
                 self.was_gone.add(segments[1])
 
-    def _on_balance(self, group: str, change: Change) -> None:
+    def _on_balance(self, group: str, change: Change, together: Sequence[Change]) -> None:
         if change.after is None or (self._bent is not None and change.after.fields == self._bent.fields):
             return
         try:
             self.audit.check_commit(group, change.after)
+            self.audit.check_writer(group, change, together, may_lower=group in self.forced)
         except Discrepancy as error:
             self.violation = self.violation or error
 
@@ -412,10 +434,10 @@ class Simulation:
 
     def _deliver(self, event: Event, id_: str, time_us: int, attempts: int) -> None:
         self.figures.deliveries += 1
-        if not self.chaos.is_on and attempts > MOST_ATTEMPTS_AT_REST:
+        if self.is_calm and attempts > MOST_ATTEMPTS_AT_REST:
             self.violation = self.violation or Discrepancy(f"event {event.number} is not acknowledged though nothing fails")
             return
-        again = partial(self._deliver, event, id_, time_us, attempts + 1 if not self.chaos.is_on else 0)
+        again = partial(self._deliver, event, id_, time_us, attempts + 1 if self.is_calm else 0)
         redeliver = partial(self._later, again, attempts)
 
         def body(process: Process) -> None:
@@ -459,7 +481,7 @@ class Simulation:
         )
 
     def _answered(self, event: Event, group: str | None, outcome: str) -> None:
-        self.figures.outcomes[outcome] = self.figures.outcomes.get(outcome, 0) + 1
+        self.figures.outcomes[outcome] += 1
         if group is not None and outcome in ("APPLIED", "REBUILT"):
             self.balanced.add(group)
         if not self._is_redelivering or outcome in ("DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"):
@@ -528,9 +550,10 @@ class Simulation:
 
     def _may_rebuild(self, group: str, now_us: int) -> bool:
         """Whether, for some event, it can no longer be told that the group's balance holds it."""
-        stored = self.audit.balance(group)
-        if stored is None:
+        if group not in self.audit.existing_groups():
             return False
+        stored = self.audit.balance(group)
+        assert stored is not None, "it was repaired"
         as_of_us = stored.as_of[0] * SECOND_US + stored.as_of[1] // 1_000
         is_unreadable = now_us - as_of_us > HOUR_US - MINUTE_US
         return any(

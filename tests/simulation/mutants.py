@@ -1,0 +1,325 @@
+"""The ways in which the protocol could be weakened, each as edits to the product's source.
+
+`killed_by` are seeds with which the simulator once caught it: the gate starts there, and goes on to others when the schedules
+of these seeds have changed.
+"""
+
+from dataclasses import dataclass
+
+from tests.simulation.product import Edit
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A weakened product."""
+
+    name: str
+    weakening: str
+    edits: tuple[Edit, ...]
+    killed_by: tuple[int, ...] = ()
+
+
+_COMMIT = "    committed_at = attempt.commit([write, *creations])\n"
+
+MUTANTS = (
+    Mutant(
+        "no-record",
+        "no record is written",
+        (Edit("apply", _COMMIT, "    committed_at = attempt.commit([write])\n"),),
+        killed_by=(1, 2, 4),
+    ),
+    Mutant(
+        "record-after",
+        "the record is written outside the transaction, after it",
+        (
+            Edit(
+                "apply",
+                _COMMIT,
+                "    committed_at = attempt.commit([write])\n"
+                "    with transaction(attempt._firestore) as later:\n"
+                "        later.get([stored.path])\n"
+                "        later.commit(creations)\n",
+            ),
+        ),
+        killed_by=(17, 18, 35),
+    ),
+    Mutant(
+        "record-before",
+        "the record is written outside the transaction, before it",
+        (
+            Edit(
+                "apply",
+                _COMMIT,
+                "    with transaction(attempt._firestore) as earlier:\n"
+                "        earlier.get([recorded[0].path + '-'])\n"
+                "        earlier.commit(creations)\n"
+                "    committed_at = attempt.commit([write])\n",
+            ),
+        ),
+        killed_by=(2, 4, 8),
+    ),
+    Mutant(
+        "record-by-event-id",
+        "the record is keyed by the event's id",
+        (
+            Edit("apply", "{change.write.key}", "{change.event_id}"),
+            Edit("rebuild", "{change.write.key}", "{change.event_id}"),
+            Edit("gaps", "{change.write.key}", "{change.event_id}"),
+            Edit("bookkeeper", "member.write.key: member", "member.event_id: member"),
+            Edit("bookkeeper", "by_key.pop(member.write.key", "by_key.pop(member.event_id"),
+        ),
+        killed_by=(1, 2, 4),
+    ),
+    Mutant(
+        "delta-beside-rebuild",
+        "a batch adds a delta beside a rebuild",
+        (
+            Edit(
+                "rebuild",
+                "if found.fields is None and not change.write.held_given(as_of, history.versions.get(change.write.source)):",
+                "if found.fields is None:",
+            ),
+        ),
+        killed_by=(2, 4, 6),
+    ),
+    Mutant(
+        "no-record-when-cancelled",
+        "a batch writes no records when its deltas cancel",
+        (
+            Edit(
+                "apply",
+                "    after = balances.applied(",
+                "    if not delta:\n"
+                "        return [Result(group_id, outcome) for outcome in outcomes]\n"
+                "    after = balances.applied(",
+            ),
+        ),
+        killed_by=(659, 802, 929),
+    ),
+    Mutant(
+        "as-of-behind",
+        "asOf comes from a local clock, 20 ms behind",
+        (
+            Edit(
+                "rebuild",
+                "balances.document(group_id, balance, as_of, settings.unit)",
+                "balances.document(group_id, balance, as_of - timedelta(milliseconds=20), settings.unit)",
+            ),
+        ),
+        killed_by=(14, 16, 35),
+    ),
+    Mutant(
+        "as-of-ahead",
+        "asOf comes from a local clock, 20 ms ahead",
+        (
+            Edit(
+                "rebuild",
+                "balances.document(group_id, balance, as_of, settings.unit)",
+                "balances.document(group_id, balance, as_of + timedelta(milliseconds=20), settings.unit)",
+            ),
+            Edit(
+                "apply",
+                "balance.as_of <= stored.read_time",
+                "balance.as_of <= stored.read_time + (balance.as_of - balance.as_of)",
+            ),
+        ),
+        killed_by=(38, 100, 101),
+    ),
+    Mutant(
+        "as-of-after-snapshot",
+        "asOf is read after the snapshot",
+        (
+            Edit(
+                "rebuild",
+                "balances.document(group_id, balance, as_of, settings.unit)",
+                "balances.document(group_id, balance, stored.read_time, settings.unit)",
+            ),
+        ),
+        killed_by=(20, 24, 38),
+    ),
+    Mutant(
+        "snapshot-at-present",
+        "the history is read as it is, not as of asOf",
+        (
+            Edit(
+                "rebuild",
+                "firestore.query(layout.sources(kind, group_id), read_time=as_of)",
+                "firestore.query(layout.sources(kind, group_id))",
+            ),
+        ),
+        killed_by=(24, 101, 121),
+    ),
+    Mutant(
+        "strictly-before",
+        "c < asOf",
+        (Edit("writes", "self.update_time <= as_of", "self.update_time < as_of"),),
+        killed_by=(101, 176, 245),
+    ),
+    Mutant(
+        "delete-by-event-time",
+        "a hard delete is judged by the event's time alone",
+        (
+            Edit(
+                "writes",
+                "        if self.update_time > as_of or self.deleted_at > as_of + EVENT_TIME_ERROR:\n",
+                "        return Held.YES if self.deleted_at <= as_of else Held.NO\n"
+                "        if self.update_time > as_of or self.deleted_at > as_of + EVENT_TIME_ERROR:\n",
+            ),
+        ),
+        killed_by=(75, 89, 105),
+    ),
+    Mutant(
+        "newer-records-ignored",
+        "a rebuild ignores the records that are newer than its snapshot",
+        (Edit("rebuild", "for document in attempt.query(since):", "for document in attempt.query(since)[:0]:"),),
+        killed_by=(4, 45, 232),
+    ),
+    Mutant(
+        "no-later-as-of-stop",
+        "a rebuild overwrites one from a later snapshot",
+        (Edit("rebuild", "as_of < stored_as_of <= stored.read_time", "False"),),
+        killed_by=(195, 788, 1046),
+    ),
+    Mutant(
+        "no-age-gate",
+        "no age gate",
+        (Edit("apply", "if change.write.time < oldest:", "if False:"),),
+        killed_by=(21, 164, 178),
+    ),
+    Mutant(
+        "newer-version-accepted",
+        "no version check: a delta is added to a newer version's balance",
+        (Edit("apply", "if version > VERSION:", "if False:"),),
+        killed_by=(86, 153, 174),
+    ),
+    Mutant(
+        "older-version-accepted",
+        "no version check: a delta is added to an older version's balance",
+        (Edit("apply", "if version < VERSION:", "if version == balances.STALE:"),),
+        killed_by=(2, 20, 62),
+    ),
+    Mutant(
+        "newer-version-overwritten",
+        "no version check: a rebuild that nobody forces overwrites a newer version's balance",
+        (
+            Edit("apply", "        raise NewerVersion(", "        return None\n        raise NewerVersion("),
+            Edit("rebuild", "if balances.stored_version(stored.fields) > VERSION and not force:", "if False:"),
+        ),
+        killed_by=(62, 78, 86),
+    ),
+    Mutant(
+        "version-after-parse",
+        "the version is checked after the parse: what a newer version wrote looks corrupt, and is rebuilt",
+        (
+            Edit(
+                "apply",
+                "    version = balances.stored_version(stored.fields)\n",
+                "    try:\n"
+                "        balances.parse(stored.fields, group_id, settings.unit)\n"
+                "    except CorruptBalance:\n"
+                "        return None\n"
+                "    version = balances.stored_version(stored.fields)\n",
+            ),
+            Edit("rebuild", "if balances.stored_version(stored.fields) > VERSION and not force:", "if False:"),
+        ),
+        killed_by=(105, 329, 489),
+    ),
+    Mutant(
+        "faults-by-event-order",
+        "a fault is set by the event, not by the document's present state",
+        (
+            Edit("bookkeeper", "event.kind, event.source, groups)", "event.kind, event.source, groups, event)"),
+            Edit("faults", "groups: Iterable[str | None]) ->", "groups: Iterable[str | None], event: Any = None) ->"),
+            Edit(
+                "faults",
+                "        (present,) = attempt.get([source])\n",
+                "        (present,) = attempt.get([source])\n"
+                "        if event is not None:\n"
+                "            told = event.after\n"
+                "            present = Snapshot(source, told and told.fields, told and told.update_time, present.read_time)\n",
+            ),
+        ),
+        killed_by=(9, 14, 20),
+    ),
+    Mutant(
+        "gap-without-stale",
+        "while updates are off, the balance is not marked stale",
+        (Edit("gaps", "stale = [] if stored.fields is None else", "stale = [] if True else"),),
+        killed_by=(283, 321, 513),
+    ),
+    Mutant(
+        "gap-without-record",
+        "while updates are off, no record is left",
+        (Edit("gaps", "attempt.commit([*gaps, *stale])", "attempt.commit(stale)"),),
+        killed_by=(416, 544, 644),
+    ),
+    Mutant(
+        "gone-without-gap",
+        "an event whose group is gone is acknowledged without trace",
+        (
+            Edit(
+                "rebuild",
+                "Outcome.GROUP_GONE) if changes else []",
+                "Outcome.GROUP_GONE) if False else [Result(group_id, Outcome.GROUP_GONE)] * len(changes)",
+            ),
+        ),
+        killed_by=(381, 544, 644),
+    ),
+    Mutant(
+        "gross-pairs",
+        "a pair of users may owe each other in both directions",
+        (
+            Edit(
+                "ledger",
+                "            _add(pairs, (creditor, debtor), -sign * amount_minor)\n",
+                "            _add(pairs, (debtor, creditor), sign * amount_minor)\n",
+            ),
+            Edit("ledger", "            assert low < high,", "            assert low != high,"),
+        ),
+        killed_by=(2, 4, 10),
+    ),
+    Mutant(
+        "batch-holds-key-twice",
+        "a batch holds the same write twice",
+        (
+            Edit("bookkeeper", "{member.write.key: member for", "{id(member): member for"),
+            Edit("bookkeeper", "by_key.pop(member.write.key, None)", "by_key.pop(id(member), None)"),
+            Edit(
+                "apply",
+                "    committed_at = attempt.commit([write, *creations])",
+                "    committed_at = attempt.commit([write, *{creation.path: creation for creation in creations}.values()])",
+            ),
+        ),
+        killed_by=(232, 317, 427),
+    ),
+    Mutant(
+        "read-without-lock",
+        "balance and records are read outside of the transaction",
+        (
+            Edit(
+                "apply",
+                "    stored, *recorded = attempt.get(\n",
+                "    attempt.get([layout.balance(group_id) + '-'])\n    stored, *recorded = attempt._firestore.get(\n",
+            ),
+        ),
+        killed_by=(383, 423, 427),
+    ),
+    Mutant(
+        "unreadable-past-applied",
+        "a delete whose snapshot can no longer be read is applied",
+        (Edit("apply", "    except UnreadablePast:\n        return None", "    except UnreadablePast:\n        return {}"),),
+        killed_by=(9, 209, 263),
+    ),
+    Mutant(
+        "malformed-side-stops-delta",
+        "a change with a malformed side posts nothing of its other side",
+        (
+            Edit(
+                "events",
+                "for group_id in sorted(groups)}",
+                "for group_id in sorted(groups) if not malformed_in}",
+            ),
+        ),
+        killed_by=(21, 35, 138),
+    ),
+)

@@ -1,0 +1,33 @@
+"""The mutation gate: every weakening of the protocol is caught."""
+
+import pytest
+
+from tests.simulation.campaign import kill
+from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.product import Edit, product
+from tests.simulation.simulation import Simulation
+
+MOST_SEEDS = 1_000
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_weakened_protocol_is_caught(mutant: Mutant) -> None:
+    # The seeds that caught it before come first: that is quicker. When none does any more, the others are searched.
+    found = kill(mutant, [*mutant.killed_by, *range(MOST_SEEDS - len(mutant.killed_by))])
+    assert found is not None, f"{mutant.weakening}: not caught within {MOST_SEEDS} seeds"
+    Simulation(found[0]).run()
+
+
+def test_a_mutant_is_a_copy_and_leaves_the_product_alone() -> None:
+    import balance.writes
+
+    weakened = product(edits=(Edit("writes", "self.update_time <= as_of", "self.update_time < as_of"),))
+    assert weakened.events is not product().events
+    assert balance.writes.SourceWrite is not weakened.writes.SourceWrite
+
+
+def test_an_edit_that_finds_no_place_fails() -> None:
+    with pytest.raises(AssertionError, match="one place to edit"):
+        product(edits=(Edit("writes", "no such text", ""),))
+    with pytest.raises(AssertionError, match="one place to edit"):
+        product(edits=(Edit("writes", "self", ""),))
