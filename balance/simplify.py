@@ -31,6 +31,7 @@ too. Otherwise the shortest of three simple solutions is taken, and a payment ma
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 EXACT_LIMIT = 14
@@ -298,15 +299,17 @@ class _PartitionSearch:
 
 def _short(debtors: list[str], debts: list[int], creditors: list[str], claims: list[int]) -> tuple[Transfer, ...]:
     """A short solution for any number of members; never longer than letting the largest debtor pay the largest creditor."""
-    in_order = _match(debtors, debts, creditors, claims)
+    members = len(debts) + len(claims)
     largest_first_count = _count_largest_first(debts, claims)
-    if largest_first_count == len(debts) + len(claims) - 1 and set(debts).isdisjoint(claims):
-        return in_order  # no sign of blocks
+    if largest_first_count == members - 1 and set(debts).isdisjoint(claims):
+        return _match(debtors, debts, creditors, claims)  # no sign of blocks
     shortest = _largest_first(debts, claims, look_ahead=True)
     if len(shortest) > largest_first_count:
         shortest = _largest_first(debts, claims, look_ahead=False)
-    if len(in_order) <= len(shortest):
-        return in_order
+    # Matched in order, a block ends wherever the debts and the claims so far are equal.
+    blocks_in_order = len(set(accumulate(debts)).intersection(accumulate(claims)))
+    if members - blocks_in_order <= len(shortest):
+        return _match(debtors, debts, creditors, claims)
     uids = debtors + creditors
     by_debtor = sorted([(one, other, paid) if one < other else (other, one, paid) for one, other, paid in shortest])
     return tuple([_new(Transfer, (uids[debtor], uids[creditor], paid)) for debtor, creditor, paid in by_debtor])
