@@ -37,12 +37,12 @@ class Settings:
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """The parameters of a deployment; raises InvalidSetting."""
     groups = _collection(environment, "GROUPS_COLLECTION", "groups")
+    expenses = _collection(environment, "EXPENSES_COLLECTION", "expenses", below=groups)
+    settlements = _collection(environment, "SETTLEMENTS_COLLECTION", "settlements", below=groups)
+    if expenses.split("/")[-1] == settlements.split("/")[-1]:
+        raise InvalidSetting(f"SETTLEMENTS_COLLECTION is {settlements!r}; its last part must differ from that of {expenses!r}")
     return Settings(
-        layout=Layout(
-            groups=groups,
-            expenses=_collection(environment, "EXPENSES_COLLECTION", "expenses", below=groups),
-            settlements=_collection(environment, "SETTLEMENTS_COLLECTION", "settlements", below=groups),
-        ),
+        layout=Layout(groups=groups, expenses=expenses, settlements=settlements),
         unit=Unit(_choice(environment, "AMOUNT_UNIT", ("major", "minor"))),
         database=environment.get("FIRESTORE_DATABASE") or "(default)",
         members_as_map=_choice(environment, "GROUP_MEMBERS", ("list", "map")) == "map",
@@ -78,7 +78,8 @@ def _collection(environment: Mapping[str, str], name: str, default: str, below: 
     """The name of a top-level collection or, where `below` names the groups, of a subcollection of each of them."""
     value = environment.get(name) or default
     in_groups = f"{below}/{IN_GROUP}/"
-    if "/" not in value or (below and value.startswith(in_groups) and "/" not in value.removeprefix(in_groups)):
+    name_alone = value.removeprefix(in_groups) if below else value
+    if name_alone and "/" not in name_alone:
         return value
     also = f' or of a subcollection of the groups, like "{in_groups}{default}"' if below else ""
     raise InvalidSetting(f"{name} is {value!r}; it must be the name of a top-level collection{also}")
