@@ -76,6 +76,17 @@ def test_an_event_in_flight_is_no_drift_until_it_is_late(app: Deployment) -> Non
     assert state(app) is State.TRUE
 
 
+def test_a_delete_right_after_the_snapshot_counts_once(app: Deployment) -> None:
+    app.group("g")
+    app.deliver(app.write("expenses/e", expense("g", "a", b=5)))
+    app.keeper.rebuild("g")
+    deleted = app.write("expenses/e", None)
+    assert state(app) is State.TRUE
+    app.deliver(deleted)
+    assert app.balance("g")["balancesByCurrency"] == {}
+    assert state(app) is State.TRUE
+
+
 def test_a_late_delete_is_drift_and_repair_lets_it_come_still(app: Deployment) -> None:
     app.group("g")
     app.keeper.rebuild("g")
@@ -103,7 +114,7 @@ def test_live_traffic_never_looks_like_drift(app: Deployment) -> None:
         pending: list[tuple[timedelta, SourceEvent]] = []
         delivered: list[SourceEvent] = []
         for _ in range(60):
-            match chance.choice("wwwddddctr"):
+            match chance.choice("wwwwddddcctrb"):
                 case "w":
                     path = f"expenses/s{seed}-{chance.randrange(6)}"
                     fields = expense(
@@ -115,6 +126,8 @@ def test_live_traffic_never_looks_like_drift(app: Deployment) -> None:
                 case "d" if pending:
                     delivered.append(pending.pop(chance.randrange(len(pending)))[1])
                     app.deliver(delivered[-1])
+                case "b":
+                    app.keeper.rebuild(chance.choice(groups))
                 case "r" if delivered:
                     app.deliver(chance.choice(delivered))
                 case "t":
