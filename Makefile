@@ -44,3 +44,7 @@ lock:  ## compile requirements*.txt from requirements*.in (needs uv)
 simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from seed START (0), on all cores
 	@$(PY) -m scripts.simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)
 .PHONY: simulate
+
+chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
+	@$(PY) -m scripts.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)
+.PHONY: chaos

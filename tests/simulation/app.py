@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from google.cloud.firestore_v1 import types
 
 from tests.simulation.auditor import value_of
-from tests.simulation.database import ROOT, Network
+from tests.simulation.database import ROOT
 from tests.simulation.product import LATER_CURRENCY
 from tests.simulation.profile import Profile
 
@@ -34,8 +34,14 @@ MALFORMED: tuple[tuple[str, object], ...] = (
     ("groupId", "a/b"),
     ("groupId", 5),
 )
-_GONE: Any = object()
 LONG_AGO = "2020-01-01"
+
+
+class Database(Protocol):
+    """Where the app writes to."""
+
+    def post(self, writes: Sequence[Any]) -> None:
+        """Commit `google.firestore.v1.Write` messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +54,15 @@ class Scene:
     """Paths of expenses and settlements; each comes and goes."""
 
 
-def scene(random: Random, profile: Profile) -> Scene:
-    """The names, few enough that everything meets everything."""
-    groups = [f"g{number}" for number in range(profile.groups)]
+def scene(random: Random, profile: Profile, prefix: str = "") -> Scene:
+    """The names, few enough that everything meets everything; those of groups and documents begin with `prefix`."""
+    groups = [f"{prefix}g{number}" for number in range(profile.groups)]
     users = ["ana", "bo.b", "cy`s", "Dée"][: profile.users]
     sources = []
     for number in range(profile.documents):
-        kind = "expenses/e" if number == 0 or random.random() < 0.65 else "settlements/s"
-        prefix = f"groups/{groups[number % len(groups)]}/" if profile.nested else ""
-        sources.append(f"{prefix}{kind}{number}")
+        kind, letter = ("expenses", "e") if number == 0 or random.random() < 0.65 else ("settlements", "s")
+        parent = f"groups/{groups[number % len(groups)]}/" if profile.nested else ""
+        sources.append(f"{parent}{kind}/{prefix}{letter}{number}")
     return Scene(groups, users, sources)
 
 
@@ -65,7 +71,7 @@ class App:
 
     def __init__(
         self,
-        network: Network,
+        database: Database,
         documents: Mapping[str, Any],
         random: Random,
         profile: Profile,
@@ -73,7 +79,7 @@ class App:
         log: Log | None,
     ) -> None:
         """`documents` are those that exist, by path."""
-        self._network = network
+        self._database = database
         self._documents = documents
         self._random = random
         self._profile = profile
@@ -182,7 +188,7 @@ class App:
     def _commit(self, writes: Sequence[Any]) -> None:
         if self._log is not None:
             self._log("app", ", ".join(_shown(write) for write in writes))
-        self._network.post(writes)
+        self._database.post(writes)
 
 
 def _encode(message: Any, value: Any) -> None:

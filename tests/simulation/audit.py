@@ -101,6 +101,15 @@ class Audit:
             self.check(group, stored)
         self.check_faults(later=version > VERSION, everywhere=not (self._profile.loses_events or self._profile.new_rules))
 
+    def owes_nothing(self, group: str) -> bool:
+        """Whether no balance at all is the right balance of a group."""
+        empty = StoredBalance(VERSION, "pairs", (0, 0), {}, {})
+        try:
+            self.check(group, empty)
+        except Discrepancy:
+            return False
+        return True
+
     def check_faults(self, *, later: bool, everywhere: bool) -> None:
         """The faults are exactly those of the documents as they are; everywhere, or only in existing groups."""
         expected = {
