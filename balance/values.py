@@ -4,17 +4,15 @@ Works on the raw messages (`google.firestore.v1.Value` and the wire-identical on
 client library's own codec, which dominates a trigger's CPU time.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from google.cloud.firestore_v1.types import Document
 from google.protobuf.struct_pb2 import NULL_VALUE
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from balance.firestore import DELETE, SERVER_TIME, Fields
 
-DocumentPb = Document.pb()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -108,8 +106,3 @@ def encode_update_into(target: Any, fields: Mapping[tuple[str, ...], Any]) -> No
         for segment in path[:-1]:
             inner = inner[segment].map_value.fields
         encode_into(inner[path[-1]], value)
-
-
-def server_times(paths: Iterable[tuple[tuple[str, ...], Any]]) -> list[tuple[str, ...]]:
-    """The field paths whose value the server fills in."""
-    return [path for path, value in paths if value is SERVER_TIME]

@@ -83,9 +83,9 @@ def test_a_pure_module_names_no_sdk(name: str) -> None:
     assert not {target for target in imports()[f"balance.{name}"] if target.split(".")[0] in SDKS}
 
 
-def test_the_client_library_is_imported_in_two_places_only() -> None:
+def test_the_client_library_is_imported_in_one_place_only() -> None:
     users = {name for name, targets in imports().items() if any(t.startswith("google.cloud") or t == "grpc" for t in targets)}
-    assert users == {"balance.store", "balance.values"}
+    assert users == {"balance.store"}
 
 
 def test_arrows_point_one_way() -> None:

@@ -18,7 +18,6 @@ from balance.values import (
     encode_fields_into,
     encode_into,
     encode_update_into,
-    server_times,
     to_datetime,
     to_timestamp,
 )
@@ -127,4 +126,3 @@ def test_an_update_writes_at_field_paths_and_leaves_out_what_is_deleted_or_the_s
     }
     encode_update_into(document.fields, update)
     assert decode_fields(document.fields) == {"a": {"b.c": {"`": {"x": []}}, "d": 1}, "f": None}
-    assert server_times(update.items()) == [("at",)]
