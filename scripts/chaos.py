@@ -2,9 +2,9 @@
 
 Clients write expenses and settlements of every kind, malformed ones too, all the time. Events come twice, late, out of order
 and with event times that are off; calls of Firestore are aborted, unavailable, slow, or fail although they took effect;
-function processes are killed with SIGKILL at random moments and started again; an operator rebuilds balances meanwhile. Then the faults
-end, everything drains, and an independent auditor compares every balance and every fault document with the expenses and
-settlements. The seed decides what is written and when processes are killed, but not how real processes interleave.
+function processes are killed with SIGKILL at random moments and started again; an operator rebuilds balances meanwhile.
+Then the faults end, everything drains, and an independent auditor compares every balance and every fault document with the
+expenses and settlements. The seed decides what is written and when processes are killed, but not how real processes interleave.
 
 exit codes: 0 no differences; 1 differences, or something did not work (it says what); 2 wrong usage
 """
