@@ -63,7 +63,7 @@ def _log_result(event: SourceEvent, result: Result, started: float) -> None:
         source=event.source,
         delta=encode_delta(result.delta) or None,
         metric=METRICS.get(result.outcome),
-        lagMs=lag and round(lag.total_seconds() * 1000),
+        lagMs=None if lag is None else round(lag.total_seconds() * 1000),
         ms=_ms_since(started),
     )
     if result.balance is not None and (size := size_bytes(result.balance)) > WARN_ABOVE_BYTES:

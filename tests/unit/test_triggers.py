@@ -1,0 +1,68 @@
+"""What is logged of an outcome: the fields by which alerts count and measure."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from balance.balances import Balance, of_ledger
+from balance.changes import Result
+from balance.events import SourceEvent, Version
+from balance.ledger import Ledger
+from balance.outcome import Outcome
+from balance.sources import Kind
+from balance.triggers import METRICS, _log_result
+
+WRITTEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+EVENT = SourceEvent(
+    event_id="event-1", time=WRITTEN, source="expenses/e", kind=Kind.EXPENSE, before=None, after=Version({}, WRITTEN)
+)
+
+
+def logged(result: Result, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    _log_result(EVENT, result, time.perf_counter())
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("lag", "logged_ms"), [(timedelta(seconds=1.2345), 1_234), (timedelta(0), 0), (-timedelta(seconds=1), -1_000)]
+)
+def test_the_lag_is_a_number_of_milliseconds_from_commit_to_commit(
+    lag: timedelta, logged_ms: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (entry,) = logged(Result("g", Outcome.APPLIED, WRITTEN + lag), capsys)
+    assert (entry["lagMs"], type(entry["lagMs"])) == (logged_ms, int)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_outcome_is_told_and_some_are_counted(outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
+    (entry,) = logged(Result("g", outcome, delta={"USD": {("a", "b"): 5}}), capsys)
+    assert entry.pop("ms") >= 0
+    assert entry.pop("message") == f"expenses/e: {outcome} in group g"
+    counted = {"metric": METRICS[outcome]} if outcome in METRICS else {}
+    assert entry == counted | {
+        "severity": "WARNING" if outcome is Outcome.FAULT else "INFO",
+        "eventId": "event-1",
+        "outcome": str(outcome),
+        "groupId": "g",
+        "source": "expenses/e",
+        "delta": {"USD": {"a": {"b": 5}}},
+    }
+
+
+def large(members: int) -> Balance:
+    uids = [f"{number:028}" for number in range(members)]
+    ledger: Ledger = {"USD": {(low, high): 1 for at, low in enumerate(uids) for high in uids[at + 1 :]}}
+    return of_ledger(ledger)
+
+
+def test_a_balance_that_takes_half_of_what_it_may_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(logged(Result("g", Outcome.APPLIED, WRITTEN, large(50)), capsys)) == 1
+    _, warning = logged(Result("g", Outcome.APPLIED, WRITTEN, large(125)), capsys)
+    assert warning["severity"] == "WARNING"
+    assert warning["sizeBytes"] > 524_288
+    assert (warning["groupId"], warning["detail"]) == ("g", "pairs")
