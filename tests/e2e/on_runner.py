@@ -1,14 +1,16 @@
 """What the stand-ins for gcloud and the Firebase CLI (shims/) do to the local runner."""
 
+import json
 import os
 import sys
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from runner.session import call
 
 RUNNER = os.environ["RUNNER_URL"]
-DEPLOYED = {"BALANCE_UPDATES": None, "BALANCE_PRECOMPUTED_READS": None, "BALANCE_FALLBACK": None}
+STATE = Path(os.environ["SHIM_STATE"])
+DEPLOYED = {"BALANCE_UPDATES": "on", "BALANCE_PRECOMPUTED_READS": "on", "BALANCE_FALLBACK": "on"}
 
 
 def functions() -> dict[str, str]:
@@ -17,9 +19,14 @@ def functions() -> dict[str, str]:
     return {name.lower().replace("_", "-"): name for name in names}
 
 
-def change(function: str, environment: Mapping[str, str | None]) -> None:
-    """Have a function go on with other variables."""
-    call("PUT", f"{RUNNER}/functions/{function}/environment", dict(environment))
+def change(function: str, environment: dict[str, str]) -> None:
+    """Have a function go on with other variables, unless they are what it has: starting it takes time."""
+    kept = STATE / f"environment-{function}"
+    present = json.loads(kept.read_text()) if kept.exists() else DEPLOYED
+    changed = {**present, **environment}
+    if changed != present:
+        call("PUT", f"{RUNNER}/functions/{function}/environment", environment)
+        kept.write_text(json.dumps(changed))
 
 
 def main(action: str, *arguments: str) -> None:

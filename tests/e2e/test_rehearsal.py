@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from balance.ledger import Ledger
 from scripts.rehearsal import OLDEST, Answer, Timeline, age_of, essence_of
 
@@ -61,11 +63,12 @@ def test_suggestions_count_as_part_of_the_answer() -> None:
     assert age_of(Answer("g", right.asked, right.answered, (balances, []), "phase"), timeline()) is None
 
 
+@pytest.mark.timeout(300)
 def test_the_roll_out_is_rehearsed_without_a_wrong_answer(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.serve", "--quiet", "--logs", str(tmp_path), "--", sys.executable, "-m"]
     done = subprocess.run(
         [*command, "scripts.rehearsal", "--groups", "60", "--old", "4", "--gap", "10", "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
     figures = json.loads(done.stdout.splitlines()[-1])

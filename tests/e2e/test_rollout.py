@@ -1,8 +1,10 @@
 """docs/rollout.md, every command of it, against the local runner: gcloud and the Firebase CLI are mapped onto it."""
 
+import importlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import urllib.error
 import urllib.request
@@ -56,13 +58,18 @@ class Operator:
         block = self.blocks[section].pop(0)
         for name, value in (("PROJECT", PROJECT), ("CHANNEL", "123")):
             block = re.sub(rf"\b{name}\b", value, block)
+        if all(line.startswith("python -m scripts.") for line in block.splitlines()):
+            # The same without the time that a process takes to start.
+            for line in block.splitlines():
+                name, *arguments = shlex.split(line)[2:]
+                assert importlib.import_module(name).main(arguments) == 0, line
+            return
         environment = {
             **os.environ,
             "PATH": f"{ROOT}/tests/e2e/shims:{ROOT}/venv/bin:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "SHIM_STATE": str(self.state),
             "RUNNER_URL": self.session.runner_url,
-            "CLOUD_TASKS_EMULATOR_HOST": self.session.runner_url.removeprefix("http://"),
         }
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -117,9 +124,11 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
         batch.commit()
         for trigger in triggers:
             call("POST", session.admin_url + "/triggers", {name: value for name, value in trigger.items() if name != "pending"})
+        monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", session.runner_url.removeprefix("http://"))
         yield Operator(session, client, tmp_path / "state")
 
 
+@pytest.mark.timeout(300)
 def test_every_command_of_the_roll_out_and_the_roll_back(operator: Operator) -> None:
     operator.follow("Phase A: deploy, compatible")
     assert operator.read("g00") == 10
