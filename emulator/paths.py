@@ -76,6 +76,8 @@ def field_name_fault(name: str) -> str | None:
 
 def get_field(fields: Any, path: FieldPath) -> Any | None:
     """The Value at a path below a map of fields; None if there is none."""
+    if len(path) == 1:  # most are; queries do this for every candidate
+        return fields.get(path[0])
     for name in path[:-1]:
         value = fields.get(name)
         if value is None or not value.HasField("map_value"):
