@@ -9,7 +9,7 @@ from balance.money import Unit
 from balance.simplify import suggest
 from balance.sources import Kind, Transaction, parse
 from bench import gross, workload
-from bench.measure import Figure, Report, at_least, at_most, medians
+from bench.measure import Figure, Report, at_least, at_most, cpu_medians
 
 SECTION = "The core, in memory"
 
@@ -25,11 +25,11 @@ def run(report: Report, *, quick: bool) -> None:
 def _recalculation(report: Report, rounds: int, *, quick: bool) -> None:
     for count, members, target_ms in ((2_000, 10, 10), (10_000, 50, 220)):
         documents = workload.expenses(count, members)
-        taken = medians({"ours": lambda documents=documents: recalculate(documents)}, rounds)  # type: ignore[misc]
+        taken = cpu_medians({"ours": lambda documents=documents: recalculate(documents)}, rounds)  # type: ignore[misc]
         name = f"recalculating {count:,} documents of {members} members, parsing included"
         report.add(SECTION, at_most(name, taken["ours"] * 1e3, target_ms, "ms"))
     documents = workload.expenses(300 if quick else 1_000, 50)
-    taken = medians({"ours": lambda: recalculate(documents), "gross": lambda: gross.recalculate(documents)}, 3)
+    taken = cpu_medians({"ours": lambda: recalculate(documents), "gross": lambda: gross.recalculate(documents)}, 3)
     report.add(SECTION, at_least("recalculating at 50 members, gross maps / ours", taken["gross"] / taken["ours"], 20))
 
 
@@ -51,7 +51,7 @@ def _deltas(report: Report, rounds: int) -> None:
         actions[f"delta {members}"] = lambda stored=stored, delta=delta: ledger.add(stored, delta)  # type: ignore[misc]
         balance = balances.of_ledger(workload.full_ledger(members))
         actions[f"all {members}"] = lambda balance=balance, delta=delta: _with_suggestions(balance, delta)  # type: ignore[misc]
-    taken = medians(actions, rounds, times=200)
+    taken = cpu_medians(actions, rounds, times=200)
     for members, target_us in ((10, 10), (50, 30), (100, 50)):
         report.add(SECTION, at_most(f"one delta of 4 shares, {members} members", taken[f"delta {members}"] * 1e6, 5, "us"))
         name = f"the same with nets and suggestions, {members} members"
@@ -64,7 +64,7 @@ def _deltas(report: Report, rounds: int) -> None:
         def gross_event(old: gross.Balances = old, expense: dict[str, object] = expense) -> None:
             gross.settle(gross.apply_expense(old, expense))
 
-        both = medians({"ours": actions[f"all {members}"], "gross": gross_event}, rounds, times=5)
+        both = cpu_medians({"ours": actions[f"all {members}"], "gross": gross_event}, rounds, times=5)
         report.add(SECTION, at_least(f"one event, {members} members, gross maps / ours", both["gross"] / both["ours"], target))
 
 
@@ -81,12 +81,12 @@ def _suggestions(report: Report, *, quick: bool) -> None:
     for _ in range(300 if quick else 5_000):
         members = chance.choice((8, 10, 12, 14))
         nets = _random_nets(chance, members)
-        worst = max(worst, min(medians({"": lambda nets=nets: suggest(nets)}, 1).values()))  # type: ignore[misc]
+        worst = max(worst, min(cpu_medians({"": lambda nets=nets: suggest(nets)}, 1).values()))  # type: ignore[misc]
         longer += len(suggest(nets)) > _greedy_count(nets)
         tried += 1
     report.add(SECTION, at_most("suggestions, up to 14 members, the worst of all tried", worst * 1e3, 3, "ms"))
     large = [_random_nets(chance, 50) for _ in range(100)]
-    taken = medians({"": lambda: [suggest(nets) for nets in large]}, 5)[""] / len(large)
+    taken = cpu_medians({"": lambda: [suggest(nets) for nets in large]}, 5)[""] / len(large)
     report.add(SECTION, at_most("suggestions, 50 members", taken * 1e3, 0.1, "ms"))
     longer += sum(len(suggest(nets)) > _greedy_count(nets) for nets in large)
     report.add(SECTION, Figure(f"suggestions longer than largest-first, of {tried + len(large)}", longer, "", 0, at_most=True))

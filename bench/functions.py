@@ -21,14 +21,6 @@ EVENT, BURST, MEMORY = "One event", "Bursts", "Memory of a trigger"
 TRIGGER = "on_expense_written"
 
 
-def run(report: Report, *, quick: bool) -> None:
-    """Add these sections' figures."""
-    _one_event(report, quick=quick)
-    _bursts(report, quick=quick)
-    if not quick:
-        _memory(report)
-
-
 @contextmanager
 def serving(source: Path | None = None) -> Iterator[tuple[Session, firestore.Client]]:
     """The expense trigger of a source folder (ours by default), and a client."""
@@ -45,7 +37,8 @@ def client_of(session: Session) -> firestore.Client:
     return client
 
 
-def _one_event(report: Report, *, quick: bool) -> None:
+def one_event(report: Report, *, quick: bool) -> None:
+    """Add the figures of isolated events."""
     count = 100 if quick else 500
     with serving() as (session, client):
         for members, currencies, target_ms in ((10, ("USD",), 1), (50, ("USD", "EUR"), 15)):
@@ -94,7 +87,8 @@ def _costs(session: Session, client: firestore.Client, *, change: bool) -> dict[
     }
 
 
-def _bursts(report: Report, *, quick: bool) -> None:
+def bursts(report: Report, *, quick: bool) -> None:
+    """Add the figures of many events at once."""
     count, naive_count = (400, 100) if quick else (2_000, 500)
     rates: dict[str, float] = {}
     with serving() as (session, client):
@@ -146,8 +140,8 @@ def _rate(session: Session, client: firestore.Client, count: int, groups: int) -
     return count / (time.perf_counter() - started)
 
 
-def _memory(report: Report, events: int = 100_000) -> None:
-    """The trigger's memory after 10,000 and after all events."""
+def memory(report: Report, events: int = 100_000) -> None:
+    """Add the trigger's memory after 10,000 and after all events."""
     with serving() as (session, client):
         for number in range(50):
             client.document(f"groups/memory-{number}").set({"members": workload.uids(8)})

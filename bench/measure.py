@@ -41,6 +41,8 @@ class Report:
     """All figures of a run, by section."""
 
     sections: dict[str, list[Figure]] = field(default_factory=dict)
+    read_ms: dict[str, dict[int, float]] = field(default_factory=dict)
+    """Milliseconds by number of transactions, stored and recalculated: for the plot."""
 
     def add(self, section: str, *figures: Figure) -> None:
         """Append figures to a section."""
@@ -64,16 +66,23 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def medians(actions: dict[str, Callable[[], object]], rounds: int, times: int = 1) -> dict[str, float]:
+def medians(
+    actions: dict[str, Callable[[], object]], rounds: int, times: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of one call of each, all called in turn, `times` calls to a reading."""
     readings: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds):
         for name, action in actions.items():
-            started = time.perf_counter()
+            started = clock()
             for _ in range(times):
                 action()
-            readings[name].append((time.perf_counter() - started) / times)
+            readings[name].append((clock() - started) / times)
     return {name: statistics.median(values) for name, values in readings.items()}
+
+
+def cpu_medians(actions: dict[str, Callable[[], object]], rounds: int, times: int = 1) -> dict[str, float]:
+    """The same in CPU time, for what waits for nobody: what else the machine does then counts for less."""
+    return medians(actions, rounds, times, time.process_time)
 
 
 def cpu_seconds(group: int) -> float:

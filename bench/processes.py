@@ -43,13 +43,8 @@ assert "firebase_admin" not in sys.modules
 """
 
 
-def run(report: Report, *, quick: bool) -> None:
-    """Add these sections' figures."""
-    _cold_start(report, rounds=3 if quick else 9)
-    _backfill(report, (200,) if quick else (1_000, 10_000))
-
-
-def _cold_start(report: Report, rounds: int) -> None:
+def cold_start(report: Report, rounds: int) -> None:
+    """Add the figures of a trigger's first event."""
     with served() as server:
         server.client().document("groups/g").set({"members": ["A", "USD"]})
         environment = {"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}", "GOOGLE_CLOUD_PROJECT": PROJECT}
@@ -75,13 +70,14 @@ def _cpu_of(program: str, environment: dict[str, str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _backfill(report: Report, sizes: tuple[int, ...]) -> None:
+def backfill(report: Report, sizes: tuple[int, ...]) -> None:
+    """Add the figures of a backfill of fleets of these sizes."""
     peaks = []
     for groups in sizes:
         with served() as server, patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}"}):
             _seed(server.client(), groups)
             command = [sys.executable, "-m", "scripts.backfill", "--project", PROJECT, "--workers", "8"]
-            peak = {}
+            peak: dict[str, int] = {}
 
             def fill(command: list[str] = command, peak: dict[str, int] = peak) -> None:
                 with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
