@@ -368,7 +368,7 @@ def backfill(stage: Stage) -> None:
         raise Failed(f"the backfill did {done} groups of {len(stage.app.groups)}: {summary}")
     stage.note(
         f"backfill, killed and started again: {summary['skipped']} found done, {summary['rebuilt']} rebuilt,"
-    XX
+        f" {summary['groupsPerSecond']} groups/s in all, beside the traffic",
         backfill=summary,
     )
 
