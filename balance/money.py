@@ -31,10 +31,11 @@ class InvalidAmount(ValueError):
 
 def scale(currency: str, unit: Unit = Unit.MAJOR) -> int | None:
     """The number of minor units in one of the app's units, or None when the currency (upper case) is unknown."""
-    exponent = EXPONENTS.get(currency)
-    if exponent is None:
-        return None
-    return 10**exponent if unit is Unit.MAJOR else 1
+    minor_per_major = _MINOR_PER_MAJOR.get(currency)
+    return minor_per_major if unit is Unit.MAJOR or minor_per_major is None else 1
+
+
+_MINOR_PER_MAJOR = {currency: 10**exponent for currency, exponent in EXPONENTS.items()}
 
 
 def parse_amount(value: object, scale: int) -> int:

@@ -15,6 +15,7 @@ from balance.money import InvalidAmount, Unit, parse_amount, scale
 
 MAX_SPLITS = 1_000
 _MAX_ID_BYTES = 1_500
+_SHORT_ID = _MAX_ID_BYTES // 4
 
 
 class Kind(StrEnum):
@@ -88,17 +89,33 @@ def _expense(group_id: str, fields: Fields, unit: Unit) -> Transaction:
     postings = []
     total_minor = 0
     for index, split in enumerate(splits):
-        if not isinstance(split, dict):
-            raise _Fault(f"splits[{index}]", "is not a map")
+        # Most of a recalculation's time is spent in this loop: it looks only whether all is well, not at what is not.
         try:
-            uid = _uid(split, "uid")
-            share_minor = _amount(split, "amount", minor_per_unit)
-        except _Fault as fault:
-            raise _Fault(f"splits[{index}].{fault.field}", fault.reason) from None
+            uid, amount = split["uid"], split["amount"]
+            share_minor = parse_amount(amount, minor_per_unit)
+        except (TypeError, KeyError, InvalidAmount):
+            raise _split_fault(index, split, minor_per_unit) from None
+        if type(uid) is not str or uid_fault(uid):
+            raise _split_fault(index, split, minor_per_unit)
         total_minor += share_minor
         if uid != paid_by and share_minor:
-            postings.append(Posting(uid, paid_by, currency, share_minor))
+            postings.append(_new(Posting, (uid, paid_by, currency, share_minor)))
     return Transaction(group_id, tuple(postings), split_mismatch=bool(splits) and total_minor != amount_minor)
+
+
+_new = tuple.__new__  # a third of the time of calling Posting
+
+
+def _split_fault(index: int, split: object, minor_per_unit: int) -> _Fault:
+    """What is wrong with a split that is not well-formed."""
+    if not isinstance(split, dict):
+        return _Fault(f"splits[{index}]", "is not a map")
+    try:
+        _uid(split, "uid")
+        _amount(split, "amount", minor_per_unit)
+    except _Fault as fault:
+        return _Fault(f"splits[{index}].{fault.field}", fault.reason)
+    raise AssertionError(f"splits[{index}] is well-formed")
 
 
 def _settlement(group_id: str, fields: Fields, unit: Unit) -> Transaction:
@@ -154,7 +171,7 @@ def uid_fault(uid: str) -> str | None:
     if uid[:2] == "__" and uid.endswith("__") and len(uid) >= 4:
         return "has the form __x__, which Firestore reserves"
     # A character takes at most four bytes, and most uids are short.
-    if 4 * len(uid) > _MAX_ID_BYTES and len(uid.encode()) > _MAX_ID_BYTES:
+    if len(uid) > _SHORT_ID and len(uid.encode()) > _MAX_ID_BYTES:
         return f"is longer than {_MAX_ID_BYTES} bytes"
     return None
 
