@@ -18,14 +18,18 @@ from balance.firestore import Firestore, Set, Snapshot, Transaction, UnreadableP
 from balance.ledger import Ledger, add
 from balance.outcome import Outcome
 from balance.rebuild import rebuild
+from balance.retry import ONCE, Retry
 from balance.settings import Settings
 from balance.writes import Held
 
 
-def apply(firestore: Firestore, settings: Settings, group_id: str, changes: Sequence[GroupChange]) -> list[Result]:
+def apply(
+    firestore: Firestore, settings: Settings, group_id: str, changes: Sequence[GroupChange], *, retry: Retry = ONCE
+) -> list[Result]:
     """Bring the changes into the group's balance, each exactly once; returns a result per change.
 
-    `changes` are of different writes. Raises NewerVersion. After a TransientError everything must be run again.
+    `changes` are of different writes; `retry` is for the transaction of a rebuild. Raises NewerVersion. After a TransientError
+    everything must be run again.
     """
     with transaction(firestore) as attempt:
         stored, recorded = _read(attempt, settings, group_id, changes)
@@ -35,7 +39,7 @@ def apply(firestore: Firestore, settings: Settings, group_id: str, changes: Sequ
             if Outcome.REBUILT not in outcomes:
                 return _write(attempt, settings, group_id, changes, recorded, outcomes, stored, balance)
     # If any change needs a rebuild, all go with it: no delta is added beside one.
-    return rebuild(firestore, settings, group_id, changes)[:-1]
+    return rebuild(firestore, settings, group_id, changes, retry=retry)[:-1]
 
 
 def _read(
@@ -134,7 +138,7 @@ def _write(
         add(delta, changes[index].delta)
     after = balances.applied(before.balance, delta)
     write: Write
-    if after.detail is before.balance.detail:
+    if after.detail is before.balance.detail and balances.is_updatable(delta):
         write = Update(stored.path, balances.updates(after, delta, settings.unit))
     else:
         write = Set(stored.path, balances.document(group_id, after, before.as_of, settings.unit))

@@ -82,16 +82,17 @@ class Bookkeeper:
         # Several deliveries of one write may meet here: the batch holds each write once.
         changes = {member.write.key: member for member in members if isinstance(member, GroupChange)}
         distinct = list(changes.values())
+        force = any(request.force for request in requests)
 
         def attempt() -> tuple[list[Result], Result | None]:
             arguments = (self._firestore, self.settings, group_id)
             if distinct and not self._updates_on():
                 done = gaps.leave(*arguments, distinct, Outcome.DISABLED)
-                return done, rebuild(*arguments, force=any(r.force for r in requests))[-1] if requests else None
+                return done, rebuild(*arguments, force=force, retry=self._retry)[-1] if requests else None
             if requests:
-                *done, rebuilt = rebuild(*arguments, distinct, force=any(request.force for request in requests))
+                *done, rebuilt = rebuild(*arguments, distinct, force=force, retry=self._retry)
                 return done, rebuilt
-            return apply(*arguments, distinct), None
+            return apply(*arguments, distinct, retry=self._retry), None
 
         done, rebuilt = self._retry.run(attempt)
         by_key = dict(zip(changes, done, strict=True))

@@ -16,6 +16,7 @@ from balance.firestore import Firestore, Query, Set, Snapshot, Transaction, tran
 from balance.ledger import Ledger, add, check_invariants, post
 from balance.outcome import Outcome
 from balance.records import CorruptRecord
+from balance.retry import ONCE, Retry
 from balance.settings import Settings
 from balance.sources import Kind, Malformed, parse
 
@@ -59,11 +60,13 @@ def rebuild(
     changes: Sequence[GroupChange] = (),
     *,
     force: bool = False,
+    retry: Retry = ONCE,
 ) -> list[Result]:
     """Rebuild a group's balance and record the changes that called for it.
 
     Returns a result per change, then the rebuild's own. `force` overwrites a balance of a newer version, which else raises
-    NewerVersion. After a TransientError everything must be run again, from the decision table on.
+    NewerVersion. `retry` is for the transaction at the end: a snapshot that took seconds to read stays true, however busy the
+    group. After a TransientError everything must be run again, from the decision table on.
     """
     (group,) = firestore.get([settings.layout.group(group_id)])
     if group.fields is None:
@@ -72,8 +75,12 @@ def rebuild(
         return [*gone, Result(group_id, Outcome.GROUP_GONE)]
     history = read_history(firestore, settings, group_id, as_of=group.read_time)
     _settle_faults(firestore, settings, group_id, history)
-    with transaction(firestore) as attempt:
-        return _write(attempt, settings, group_id, changes, history, force=force)
+
+    def attempt() -> list[Result]:
+        with transaction(firestore) as attempted:
+            return _write(attempted, settings, group_id, changes, history, force=force)
+
+    return retry.run(attempt, unless=(Overtaken,))
 
 
 def _settle_faults(firestore: Firestore, settings: Settings, group_id: str, history: History) -> None:
@@ -106,7 +113,7 @@ def _write(
     was = _overwritable(stored, as_of, force=force)
 
     # An applied write that the snapshot holds is in its documents; any other is added from its record.
-    ledger = history.ledger
+    ledger = {currency: dict(pairs) for currency, pairs in history.ledger.items()}
     since = Query(collection=layout.records(group_id), where=("appliedAt", ">=", as_of - APPLIED_AT_MARGIN))
     for document in attempt.query(since):
         try:

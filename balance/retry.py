@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from balance.firestore import TransientError
 
@@ -21,13 +21,19 @@ class Retry:
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
 
-    def run(self, operation: Callable[[], T]) -> T:
-        """The result of the first attempt that meets no TransientError."""
+    def run(self, operation: Callable[[], T], *, unless: tuple[type[TransientError], ...] = ()) -> T:
+        """The result of the first attempt that meets no TransientError; those of `unless` are raised at once."""
         for attempt in range(1, self.attempts):
             try:
                 return operation()
+            except unless:
+                raise
             except TransientError:
                 longest_s = min(self.max_delay_s, self.first_delay_s * 2 ** (attempt - 1))
                 # Full jitter: rivals for the same document must not meet again.
                 self.sleep(longest_s * self.jitter())
         return operation()
+
+
+ONCE: Final = Retry(attempts=1)
+"""No second attempt."""

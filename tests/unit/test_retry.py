@@ -86,3 +86,10 @@ def test_a_single_attempt_is_allowed() -> None:
     with pytest.raises(TransientError):
         Retry(attempts=1, sleep=Pauses()).run(attempts)
     assert attempts.made == 1
+
+
+def test_an_excepted_error_is_raised_at_once() -> None:
+    pauses, attempts = Pauses(), Attempts(1, lambda: Overtaken("a later snapshot is needed"))
+    with pytest.raises(Overtaken):
+        retry(pauses).run(attempts, unless=(Overtaken,))
+    assert (attempts.made, pauses) == (1, [])
