@@ -30,6 +30,9 @@ LOWER_ABOVE_BYTES = MAX_DOCUMENT_BYTES * 9 // 10
 RESTORE_BELOW_BYTES = MAX_DOCUMENT_BYTES * 7 // 10
 WARN_ABOVE_BYTES = MAX_DOCUMENT_BYTES // 2
 
+_MAX_UID_BYTES_IN_PATH = 700
+"""A field path takes at most 1,500 bytes, and quoting may double the bytes of a uid. Source: as above."""
+
 FieldUpdates = dict[tuple[str, ...], Any]
 
 
@@ -152,6 +155,11 @@ def document(group_id: str, balance: Balance, as_of: datetime, unit: Unit) -> di
         "asOf": as_of,
         "detail": str(balance.detail),
     }
+
+
+def is_updatable(delta: Mapping[str, Mapping[Pair, int]]) -> bool:
+    """Whether field paths can name the rows of all users of a delta; if not, the whole document must be set."""
+    return all(len(uid.encode()) <= _MAX_UID_BYTES_IN_PATH for pairs in delta.values() for pair in pairs for uid in pair)
 
 
 def updates(after: Balance, delta: Mapping[str, Mapping[Pair, int]], unit: Unit) -> FieldUpdates:

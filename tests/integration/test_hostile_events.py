@@ -30,7 +30,7 @@ from balance.settings import Settings
 from balance.sources import MAX_SPLITS, Kind, Malformed, is_document_id, parse
 from tests.cloud_events import body, headers
 from tests.integration.served import PROJECT, served
-from tests.property.firestore_values import EXPENSES, SETTLEMENTS
+from tests.property.firestore_values import EXPENSES, GOOD_EXPENSES, GOOD_SETTLEMENTS, SETTLEMENTS
 from tests.sizes import document_bytes
 
 MAIN = Path(__file__).parents[2] / "main.py"
@@ -131,7 +131,7 @@ ODD_IDS = st.sampled_from(["e", "café", "🍕", "a.b", "`", "__x", " ", "'\"\\"
 
 def lives(kind: Kind) -> st.SearchStrategy[tuple[Kind, str, list[Fields | None]]]:
     """A document's kind, the beginning of its id, and its states."""
-    states = EXPENSES if kind is Kind.EXPENSE else SETTLEMENTS
+    states = st.one_of((EXPENSES, GOOD_EXPENSES) if kind is Kind.EXPENSE else (SETTLEMENTS, GOOD_SETTLEMENTS))
     return st.tuples(st.just(kind), ODD_IDS, st.lists(st.none() | states | states, min_size=1, max_size=4))
 
 

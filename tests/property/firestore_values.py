@@ -65,3 +65,31 @@ SETTLEMENTS = documents(
         "deletedAt": DELETED_AT,
     }
 )
+
+# Well-formed, and odd all the same.
+GOOD_UIDS = st.sampled_from(["a", "b", "c", "d.e/f", "ü`'\"", "🍕", "u" * 1_500, "\n", "__x"])
+GOOD_AMOUNTS = (
+    st.integers(0, 1_000) | st.floats(0, 1_000) | st.sampled_from([0.005, -0.0, "12.5", "0.0049", 5e-324, "0" * 99 + "1"])
+)
+GOOD_GROUPS = st.sampled_from(["g1", "g2", "grüppe"])
+GOOD_CURRENCIES = st.sampled_from(["USD", "jpy", "KWD"])
+GOOD_EXPENSES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "groupId": GOOD_GROUPS,
+        "paidBy": GOOD_UIDS,
+        "amount": GOOD_AMOUNTS,
+        "currency": GOOD_CURRENCIES,
+        "splits": st.lists(st.fixed_dictionaries({"uid": GOOD_UIDS, "amount": GOOD_AMOUNTS}), max_size=5),
+    },
+    optional={"deletedAt": st.none() | RECENT, "note": SCALARS},
+)
+GOOD_SETTLEMENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "groupId": GOOD_GROUPS,
+        "payerId": GOOD_UIDS,
+        "payeeId": GOOD_UIDS,
+        "amount": GOOD_AMOUNTS,
+        "currency": GOOD_CURRENCIES,
+    },
+    optional={"deletedAt": st.none() | RECENT},
+)

@@ -25,7 +25,7 @@ from balance.retry import Retry
 from balance.settings import Settings
 from balance.sources import Kind
 from tests.cloud_events import EventDataPb, body, headers
-from tests.property.firestore_values import EXPENSES, RECENT, SETTLEMENTS, TEXT
+from tests.property.firestore_values import EXPENSES, GOOD_EXPENSES, GOOD_SETTLEMENTS, RECENT, SETTLEMENTS, TEXT
 
 MAIN = Path(__file__).parents[2] / "main.py"
 WRITTEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -79,7 +79,7 @@ IDS = st.sampled_from(["e", "café", "🍕", "a.b", "`", "__id7__", " "]) | TEXT
 def changes(draw: st.DrawFn) -> tuple[Kind, bytes]:
     """A well-formed event of any two documents, either of which may be absent."""
     kind = draw(st.sampled_from(Kind))
-    documents = EXPENSES if kind is Kind.EXPENSE else SETTLEMENTS
+    documents = st.one_of((EXPENSES, GOOD_EXPENSES) if kind is Kind.EXPENSE else (SETTLEMENTS, GOOD_SETTLEMENTS))
     times = RECENT | st.just(None)
     before, after = draw(st.none() | documents), draw(st.none() | documents)
     path = f"{kind}s/{draw(IDS)}"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from google.cloud.firestore_v1.field_path import FieldPath
 
 from balance import balances
 from balance.balances import (
@@ -320,3 +321,12 @@ def test_a_float_that_holds_a_whole_amount_is_the_same_amount() -> None:
     document = stored(balances.of_ledger({"USD": {("a", "b"): 100}}))
     document["balancesByCurrency"]["USD"]["a"]["netBalance"] = -1.0
     assert balances.parse(document, "g", Unit.MAJOR).balance == balances.of_ledger({"USD": {("a", "b"): 100}})
+
+
+def test_field_paths_name_only_users_whose_quoted_uid_fits_one() -> None:
+    for letter in ("u", "`", "\\", "ü", "🍕"):
+        longest = letter * (700 // len(letter.encode()))
+        assert balances.is_updatable({"USD": {(longest, "zz"): 5}})
+        assert not balances.is_updatable({"JPY": {("a", "b"): 1}, "USD": {("a", longest + letter): 5}})
+        path = FieldPath("balancesByCurrency", "USD", longest).to_api_repr()
+        assert len(path.encode()) <= 1_500
