@@ -9,7 +9,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from google.cloud import firestore
 
 from balance import rebuild
 from balance.bookkeeper import Bookkeeper
@@ -31,20 +30,19 @@ from balance.firestore import (
 from balance.outcome import Outcome
 from balance.settings import Settings
 from balance.sources import Kind
-from balance.store import connect
-from tests.integration.served import PROJECT
+from tests.integration.conftest import AnyFirestore
 
 
 class Group:
     """A group of its own on a shared database, and a bookkeeper for it."""
 
-    def __init__(self, client: firestore.Client) -> None:
-        self.client = client
+    def __init__(self, firestore: AnyFirestore) -> None:
+        self.client = client = firestore.client()
         self.id = f"g-{uuid4().hex[:12]}"
         self.reference = client.document(f"groups/{self.id}")
         self.reference.set({"members": ["A", "B"]})
         self.balance = client.document(f"groups/{self.id}/metadata/balance")
-        self.database = connect(PROJECT, "(default)")
+        self.database = firestore.database()
         self.updates_on = True
         self.keeper = self.bookkeeper()
 
@@ -84,7 +82,7 @@ class Group:
 
 
 @pytest.fixture
-def group(any_firestore: firestore.Client) -> Group:
+def group(any_firestore: AnyFirestore) -> Group:
     return Group(any_firestore)
 
 
@@ -201,7 +199,7 @@ def test_a_balance_of_a_deleted_group_is_never_resurrected(group: Group) -> None
     assert not group.balance.get().exists
 
 
-def test_moving_between_groups_counts_in_both_once(group: Group, any_firestore: firestore.Client) -> None:
+def test_moving_between_groups_counts_in_both_once(group: Group, any_firestore: AnyFirestore) -> None:
     other = Group(any_firestore)
     path = f"expenses/{uuid4().hex}"
     group.process(group.write(path, group.expense(5)))

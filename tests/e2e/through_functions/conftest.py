@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from google.cloud import firestore
@@ -64,9 +65,10 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         return
     logs: Path = tmp_path_factory.mktemp("logs")
     # A killed function's transactions hold their locks until they expire: 60 s in production, too long for a test.
-    with running(logs=logs, arguments=["--emulator=--idle-timeout=2"]) as session, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIRESTORE_EMULATOR_HOST", session.firestore_host)
-        client = firestore.Client(project=session.project)
+    with running(logs=logs, arguments=["--emulator=--idle-timeout=2"]) as session:
+        with patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": session.firestore_host}):
+            client = firestore.Client(project=session.project)
+            client._firestore_api  # noqa: B018 - connects now, and not only where the variable is gone
         yield Running(client, session.function_urls, session.admin_url, session)
 
 
