@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help rehearsal setup demo test test-integration test-firebase test-unit lint format lock audit
+.PHONY: help setup demo rehearsal test test-integration test-firebase simulate chaos bench bench-check lint audit format lock
 
 PY := venv/bin/python
 
@@ -25,6 +25,18 @@ test-integration: setup  ## integration tests; FIRESTORE_EMULATOR_HOST=host:port
 test-firebase: setup  ## the end-to-end tests through the real Firebase CLI and its emulators
 	@$(PY) -m tests.firebase.run $(ARGS)
 
+simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from seed START (0), on all cores
+	@$(PY) -m scripts.simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)
+
+chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
+	@$(PY) -m scripts.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)
+
+bench: setup  ## every figure of docs/performance.md, measured side by side: about a quarter of an hour
+	@$(PY) -m bench $(ARGS)
+
+bench-check: setup  ## the same in short; fails when a ratio is more than a third worse than its target
+	@$(PY) -m bench --quick --check $(ARGS)
+
 lint: setup  ## ruff and mypy --strict
 	@venv/bin/ruff check .
 	@venv/bin/ruff format --check .
@@ -40,19 +52,3 @@ format: setup  ## rewrite the sources as ruff wants them
 lock:  ## compile requirements*.txt from requirements*.in (needs uv)
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
-
-simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from seed START (0), on all cores
-	@$(PY) -m scripts.simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)
-.PHONY: simulate
-
-chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
-	@$(PY) -m scripts.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)
-.PHONY: chaos
-
-bench: setup  ## every figure of docs/performance.md, measured side by side: about a quarter of an hour
-	@$(PY) -m bench $(ARGS)
-.PHONY: bench
-
-bench-check: setup  ## the same in short; fails when a ratio is more than a third worse than its target
-	@$(PY) -m bench --quick --check $(ARGS)
-.PHONY: bench-check
