@@ -30,7 +30,7 @@ echo "setup: making venv/ with $("$python" --version) (once; about a minute)"
 [ -x venv/bin/python ] || "$python" -m venv venv || fail "could not make venv/ (see above)"
 venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
     fail "venv/ was made with another Python; remove it (rm -r venv) and run this again"
-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt ||
+venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt ||
     fail "pip could not install requirements-dev.txt (see above); is a package index reachable?"
 echo "$wanted" >"$stamp"
 echo "setup: done"
