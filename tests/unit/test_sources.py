@@ -154,7 +154,7 @@ CURRENCY_FAULTS = [
     ("XAU", "'XAU' is not an ISO 4217 code with a minor unit"),
     ("US", "'US' is not an ISO 4217 code with a minor unit"),
     (" USD", "' USD' is not an ISO 4217 code with a minor unit"),
-    ("ßD", "'ßD' is not an ISO 4217 code with a minor unit"),  # upper-cased it would be SSD
+    ("ßP", "'ßP' is not an ISO 4217 code with a minor unit"),  # upper-cased it would be SSP
     ("X" * 10_000, "'XXXXXXXXXXXXXXXXXXXX' is not an ISO 4217 code with a minor unit"),
 ]
 GROUP_FAULTS = [
