@@ -7,11 +7,14 @@ fail, or its process die. Requests, answers and errors are encoded, decoded and 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from random import Random
 from typing import Any
 
 import grpc
 from google.api_core.exceptions import from_grpc_status
+from google.cloud.firestore_v1.services.firestore import FirestoreClient
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
 from emulator.engine import Engine
 from emulator.errors import RpcError
@@ -101,6 +104,13 @@ class Network:
         return found
 
 
+@cache
+def codec(product: Product) -> Any:
+    """The product's own store, of which only the requests and answers are used: its client is never called."""
+    transport = FirestoreGrpcTransport(channel=grpc.insecure_channel("127.0.0.1:1"))
+    return product.store.SdkFirestore(FirestoreClient(transport=transport), DATABASE, is_emulator=True)
+
+
 class SimulatedFirestore:
     """The database as one process sees it."""
 
@@ -109,7 +119,7 @@ class SimulatedFirestore:
         self.product = product
         self.die = die
         self.is_alive = is_alive
-        self.sdk = product.store.SdkFirestore(None, DATABASE, is_emulator=True)
+        self.sdk = codec(product)
 
     def begin(self) -> "SimulatedTransaction":
         """See Firestore.begin."""

@@ -41,7 +41,7 @@ MUTANTS = (
                 "        later.commit(creations)\n",
             ),
         ),
-        killed_by=(17, 18, 35),
+        killed_by=(17, 21, 35),
     ),
     Mutant(
         "record-before",
@@ -106,7 +106,7 @@ MUTANTS = (
                 "balances.document(group_id, balance, as_of - timedelta(milliseconds=20), settings.unit)",
             ),
         ),
-        killed_by=(14, 16, 35),
+        killed_by=(14, 16, 18),
     ),
     Mutant(
         "as-of-ahead",
@@ -153,7 +153,7 @@ MUTANTS = (
         "strictly-before",
         "c < asOf",
         (Edit("writes", "self.update_time <= as_of", "self.update_time < as_of"),),
-        killed_by=(101, 176, 245),
+        killed_by=(101, 139, 176),
     ),
     Mutant(
         "delete-by-event-time",
@@ -166,31 +166,37 @@ MUTANTS = (
                 "        if self.update_time > as_of or self.deleted_at > as_of + EVENT_TIME_ERROR:\n",
             ),
         ),
-        killed_by=(75, 89, 105),
+        killed_by=(42, 75, 83),
     ),
     Mutant(
         "newer-records-ignored",
         "a rebuild ignores the records that are newer than its snapshot",
         (Edit("rebuild", "for document in attempt.query(since):", "for document in attempt.query(since)[:0]:"),),
-        killed_by=(4, 45, 232),
+        killed_by=(4, 45, 134),
+    ),
+    Mutant(
+        "snapshot-used-up",
+        "the second attempt of a rebuild's transaction adds the newer records once more",
+        (Edit("rebuild", "{currency: dict(pairs) for currency, pairs in history.ledger.items()}", "history.ledger"),),
+        killed_by=(769, 1014, 1622),
     ),
     Mutant(
         "no-later-as-of-stop",
         "a rebuild overwrites one from a later snapshot",
         (Edit("rebuild", "as_of < stored_as_of <= stored.read_time", "False"),),
-        killed_by=(195, 788, 1046),
+        killed_by=(195, 287, 355),
     ),
     Mutant(
         "no-age-gate",
         "no age gate",
         (Edit("apply", "if change.write.time < oldest:", "if False:"),),
-        killed_by=(21, 164, 178),
+        killed_by=(68, 164, 178),
     ),
     Mutant(
         "newer-version-accepted",
         "no version check: a delta is added to a newer version's balance",
         (Edit("apply", "if version > VERSION:", "if False:"),),
-        killed_by=(86, 153, 174),
+        killed_by=(78, 86, 153),
     ),
     Mutant(
         "older-version-accepted",
@@ -245,7 +251,7 @@ MUTANTS = (
         "gap-without-stale",
         "while updates are off, the balance is not marked stale",
         (Edit("gaps", "stale = [] if stored.fields is None else", "stale = [] if True else"),),
-        killed_by=(283, 321, 513),
+        killed_by=(278, 283, 513),
     ),
     Mutant(
         "gap-without-record",
@@ -276,7 +282,7 @@ MUTANTS = (
             ),
             Edit("ledger", "            assert low < high,", "            assert low != high,"),
         ),
-        killed_by=(2, 4, 10),
+        killed_by=(2, 4, 6),
     ),
     Mutant(
         "batch-holds-key-twice",
@@ -290,7 +296,7 @@ MUTANTS = (
                 "    committed_at = attempt.commit([write, *{creation.path: creation for creation in creations}.values()])",
             ),
         ),
-        killed_by=(232, 317, 427),
+        killed_by=(100, 232, 286),
     ),
     Mutant(
         "read-without-lock",
@@ -302,7 +308,7 @@ MUTANTS = (
                 "    attempt.get([layout.balance(group_id) + '-'])\n    stored, *recorded = attempt._firestore.get(\n",
             ),
         ),
-        killed_by=(383, 423, 427),
+        killed_by=(145, 423, 427),
     ),
     Mutant(
         "unreadable-past-applied",
@@ -320,6 +326,6 @@ MUTANTS = (
                 "for group_id in sorted(groups) if not malformed_in}",
             ),
         ),
-        killed_by=(21, 35, 138),
+        killed_by=(35, 92, 97),
     ),
 )
