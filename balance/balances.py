@@ -5,10 +5,12 @@ whole and checked as a whole, so that what a hand has bent is noticed by the nex
 whom a delta touches are written.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from balance import ledger as algebra
@@ -52,12 +54,18 @@ class CorruptBalance(ValueError):
 class Balance:
     """A group's balance at its level of detail.
 
-    PAIRS: `ledger` holds all pairs, `nets` every user of a pair. NETS: only `nets`, zeros left out. NONE: neither.
+    PAIRS: `ledger` holds all pairs. NETS: `ledger` is empty. At both, `nets` holds everybody who is not at zero, by currency;
+    neither a currency nor a user with nothing but zeros is in it. NONE: both are empty.
     """
 
     detail: Detail
     ledger: Ledger
     nets: dict[str, Nets]
+
+    @property
+    def currencies(self) -> Iterable[str]:
+        """Those that the document has rows of: where debts go round in a circle all nets are zero, but the pairs are not."""
+        return self.ledger if self.detail is Detail.PAIRS else self.nets
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +82,52 @@ def of_ledger(ledger: Ledger, was: Detail | None = None) -> Balance:
     `was` is the stored level, if any: a coarser one is left only with room to spare, so that a group near the limit does
     not go to and fro.
     """
-    nets = {currency: algebra.nets(pairs) for currency, pairs in ledger.items()}
-    return _fitted(Balance(Detail.PAIRS, ledger, nets), was or Detail.PAIRS)
+    return _fitted(Balance(Detail.PAIRS, ledger, nets_of(ledger)), was or Detail.PAIRS)
+
+
+def nets_of(ledger: Ledger) -> dict[str, Nets]:
+    """Everybody's net balance by currency, zeros left out."""
+    nets = {currency: _nonzero(algebra.nets(pairs)) for currency, pairs in ledger.items()}
+    return {currency: totals for currency, totals in nets.items() if totals}
+
+
+def _nonzero(nets: Nets) -> Nets:
+    return {uid: total for uid, total in nets.items() if total}
 
 
 def applied(balance: Balance, delta: Mapping[str, Mapping[Pair, int]]) -> Balance:
     """The balance after a delta, at the same level of detail, or a coarser one when it no longer fits."""
     if balance.detail is Detail.NONE:
         return balance
-    nets = dict(balance.nets)
-    if balance.detail is Detail.PAIRS:
-        ledger = dict(balance.ledger)
-        for currency, changes in delta.items():
-            pairs = algebra.added(ledger.pop(currency, {}), changes)
-            nets.pop(currency, None)
-            if pairs:
-                ledger[currency], nets[currency] = pairs, algebra.nets(pairs)
-        return _fitted(Balance(Detail.PAIRS, ledger, nets), Detail.PAIRS)
+    ledger, nets = dict(balance.ledger), dict(balance.nets)
     for currency, changes in delta.items():
-        totals = algebra.added(nets.pop(currency, {}), algebra.nets(changes))
-        if totals:
+        # The nets of a sum are the sum of the nets, so those whom the delta does not touch need not be looked at.
+        if totals := algebra.added(nets.pop(currency, {}), algebra.nets(changes)):
             nets[currency] = totals
-    return _fitted(Balance(Detail.NETS, {}, nets), Detail.NETS)
+        if balance.detail is Detail.PAIRS and (pairs := algebra.added(ledger.pop(currency, {}), changes)):
+            ledger[currency] = pairs
+    after = Balance(balance.detail, ledger, nets)
+    return after if _fits_as_before(balance, after, delta) else _fitted(after, balance.detail)
+
+
+def _fits_as_before(before: Balance, after: Balance, delta: Mapping[str, Mapping[Pair, int]]) -> bool:
+    """Whether the document cannot have grown, and no amount of it beyond what may be stored: nothing need be counted then."""
+    for currency, changes in delta.items():
+        pairs, totals = after.ledger.get(currency, {}), after.nets.get(currency, {})
+        if not changes.keys() <= before.ledger.get(currency, {}).keys():
+            return False
+        if any(abs(pairs.get(pair, 0)) > MAX_TOTAL_MINOR for pair in changes):
+            return False
+        if any(abs(totals.get(uid, 0)) > MAX_TOTAL_MINOR for pair in changes for uid in pair):
+            return False
+    return True
 
 
 def coarsened(balance: Balance, detail: Detail) -> Balance:
     """A balance of all pairs or nets at this level of detail, which must be no finer."""
     if detail is Detail.NONE:
         return Balance(Detail.NONE, {}, {})
-    if balance.detail is detail:
-        return balance
-    nonzero = {currency: {uid: total for uid, total in nets.items() if total} for currency, nets in balance.nets.items()}
-    return Balance(Detail.NETS, {}, {currency: nets for currency, nets in nonzero.items() if nets})
+    return balance if balance.detail is detail else Balance(Detail.NETS, {}, balance.nets)
 
 
 def _fitted(balance: Balance, was: Detail) -> Balance:
@@ -131,14 +153,15 @@ _SUGGESTION_BYTES = 3 * _MAP + len("from uid to uid amount currency ") + _NUMBER
 
 
 def size_bytes(balance: Balance) -> int:
-    """What the document takes in Firestore, never too little: every net is counted with a suggestion of its own."""
+    """What the document takes in Firestore, never too little: every row is counted with a suggestion of its own."""
     total = _DOCUMENT_BYTES
-    for currency, nets in balance.nets.items():
-        length = {uid: len(uid.encode()) + 1 for uid in nets}
-        longest = max(length.values())
+    for currency in balance.currencies:
         pairs = balance.ledger.get(currency, {})
-        total += _MAP + len(nets) * (_ROW_BYTES + _SUGGESTION_BYTES + 2 * longest) + 2 * sum(length.values())
-        total += sum(length[low] + length[high] for low, high in pairs) + 2 * _NUMBER * len(pairs)
+        pairs_by_uid = Counter(chain.from_iterable(pairs)) or dict.fromkeys(balance.nets[currency], 0)
+        length = {uid: len(uid.encode()) + 1 for uid in pairs_by_uid}
+        longest = max(length.values())
+        total += _MAP + len(length) * (_ROW_BYTES + _SUGGESTION_BYTES + 2 * longest) + 2 * sum(length.values())
+        total += sum(length[uid] * count for uid, count in pairs_by_uid.items()) + 2 * _NUMBER * len(pairs)
     return total
 
 
@@ -146,9 +169,7 @@ def document(group_id: str, balance: Balance, as_of: datetime, unit: Unit) -> di
     """All fields of the balance document."""
     return {
         "groupId": group_id,
-        "balancesByCurrency": {
-            currency: _rows(balance, currency, nets, unit) for currency, nets in sorted(balance.nets.items())
-        },
+        "balancesByCurrency": {currency: _rows(balance, currency, unit) for currency in sorted(balance.currencies)},
         "simplifiedDebts": _suggestions(balance, unit),
         "lastUpdatedAt": SERVER_TIME,
         "version": VERSION,
@@ -169,32 +190,35 @@ def updates(after: Balance, delta: Mapping[str, Mapping[Pair, int]], unit: Unit)
         return changed
     changed["simplifiedDebts",] = _suggestions(after, unit)
     for currency, changes in delta.items():
-        if currency not in after.nets:
+        if currency not in after.currencies:
             changed["balancesByCurrency", currency] = DELETE
             continue
         touched = {uid for pair in changes for uid in pair}
-        rows = _rows(after, currency, touched, unit)
+        rows = _rows(after, currency, unit, touched)
         for uid in sorted(touched):
             changed["balancesByCurrency", currency, uid] = rows.get(uid, DELETE)
     return changed
 
 
-def _rows(balance: Balance, currency: str, uids: Iterable[str], unit: Unit) -> dict[str, dict[str, Any]]:
-    """The rows of these users, as far as they have one."""
-    nets, minor_per_unit = balance.nets[currency], _scale(currency, unit)
-    rows: dict[str, dict[str, Any]] = {
-        uid: {"uid": uid, "owes": {}, "owedBy": {}, "netBalance": to_stored(nets[uid], minor_per_unit)}
-        for uid in uids
-        if uid in nets
-    }
-    for (low, high), amount_minor in balance.ledger.get(currency, {}).items():
-        if low in rows or high in rows:
+def _rows(balance: Balance, currency: str, unit: Unit, only: Container[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The rows of all users, or of only these, as far as they have one."""
+    nets, minor_per_unit = balance.nets.get(currency, {}), _scale(currency, unit)
+
+    def row(uid: str) -> dict[str, Any]:
+        return {"uid": uid, "owes": {}, "owedBy": {}, "netBalance": to_stored(nets.get(uid, 0), minor_per_unit)}
+
+    if balance.detail is Detail.NETS:
+        return {uid: row(uid) for uid in nets if only is None or uid in only}
+    rows: dict[str, dict[str, Any]] = {}
+    for (low, high), amount_minor in balance.ledger[currency].items():
+        if only is None or low in only or high in only:
             debtor, creditor = (low, high) if amount_minor > 0 else (high, low)
             amount = to_stored(abs(amount_minor), minor_per_unit)
-            if debtor in rows:
-                rows[debtor]["owes"][creditor] = amount
-            if creditor in rows:
-                rows[creditor]["owedBy"][debtor] = amount
+            for uid, side, other in ((debtor, "owes", creditor), (creditor, "owedBy", debtor)):
+                if only is None or uid in only:
+                    if uid not in rows:
+                        rows[uid] = row(uid)
+                    rows[uid][side][other] = amount
     return rows
 
 
@@ -240,11 +264,13 @@ def parse(fields: Fields, group_id: str, unit: Unit) -> Stored:
     nets: dict[str, Nets] = {}
     for currency, rows in currencies.items():
         try:
-            pairs, nets[currency] = _parse_currency(currency, rows, Detail(detail), unit)
+            pairs, totals = _parse_currency(currency, rows, Detail(detail), unit)
         except (InvalidAmount, TypeError, KeyError, AttributeError) as error:
             raise CorruptBalance(f"balancesByCurrency.{currency}: {error}") from None
         if pairs:
             ledger[currency] = pairs
+        if nonzero := _nonzero(totals):
+            nets[currency] = nonzero
     try:
         _check_suggestions(suggestions, nets, unit)
     except (InvalidAmount, TypeError, KeyError) as error:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from balance import balances, ledger
+from balance import balances
 from balance.balances import VERSION, Balance, CorruptBalance, Detail
 from balance.bookkeeper import Bookkeeper
 from balance.changes import NewerVersion
@@ -102,8 +102,7 @@ class Reader:
         balance = balances.of_ledger(history.ledger)
         if balance.detail is Detail.NONE:
             # Too large to be stored is not too large to be told.
-            nets = {currency: ledger.nets(pairs) for currency, pairs in history.ledger.items()}
-            balance = balances.coarsened(Balance(Detail.PAIRS, history.ledger, nets), Detail.NETS)
+            balance = Balance(Detail.NETS, {}, balances.nets_of(history.ledger))
         return self._reading(group_id, balance, as_of, cause)
 
     def _reading(self, group_id: str, balance: Balance, as_of: datetime, cause: Cause | None = None) -> Reading:
@@ -155,8 +154,8 @@ def as_json(reading: Reading, members: Sequence[str]) -> dict[str, Any]:
 def net_by_currency(reading: Reading, uid: str, unit: Unit) -> dict[str, int | float]:
     """A user's own net balance in each of the group's currencies."""
     return {
-        currency: to_stored(nets.get(uid, 0), scale(currency, unit) or 1)
-        for currency, nets in sorted(reading.balance.nets.items())
+        currency: to_stored(reading.balance.nets.get(currency, {}).get(uid, 0), scale(currency, unit) or 1)
+        for currency in sorted(reading.balance.currencies)
     }
 
 

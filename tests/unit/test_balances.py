@@ -23,7 +23,7 @@ from balance.balances import (
     size_bytes,
 )
 from balance.firestore import DELETE, SERVER_TIME
-from balance.ledger import Ledger, nets
+from balance.ledger import Ledger
 from balance.money import MAX_TOTAL_MINOR, Unit
 from tests.sizes import document_bytes
 
@@ -153,7 +153,7 @@ def largest_group(limit_bytes: int) -> int:
 
 def exact(ledger: Ledger) -> Balance:
     """All pairs, whether they fit or not."""
-    return Balance(Detail.PAIRS, ledger, {currency: nets(pairs) for currency, pairs in ledger.items()})
+    return Balance(Detail.PAIRS, ledger, balances.nets_of(ledger))
 
 
 def test_pairs_are_given_up_above_nine_tenths_of_the_limit_and_restored_below_seven() -> None:
