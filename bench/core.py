@@ -44,34 +44,67 @@ def recalculate(documents: list[dict[str, object]]) -> Ledger:
 
 
 def _deltas(report: Report, rounds: int) -> None:
-    taken = {}
-    actions: dict[str, Callable[[], object]] = {}
+    deltas: dict[str, Callable[[], object]] = {}
+    events: dict[str, Callable[[], object]] = {}
+    stored: dict[str, Callable[[], object]] = {}
     for members in (10, 50, 100):
-        stored, delta = workload.full_ledger(members), ledger.fold(workload.shares(members))
-        actions[f"delta {members}"] = lambda stored=stored, delta=delta: ledger.add(stored, delta)  # type: ignore[misc]
+        pairs, delta = workload.full_ledger(members), ledger.fold(workload.shares(members))
+        deltas[f"{members}"] = lambda pairs=pairs, delta=delta: ledger.add(pairs, delta)  # type: ignore[misc]
+        events[f"{members}"] = _event(workload.full_ledger(members), delta)
         balance = balances.of_ledger(workload.full_ledger(members))
-        actions[f"all {members}"] = lambda balance=balance, delta=delta: _with_suggestions(balance, delta)  # type: ignore[misc]
-    taken = cpu_medians(actions, rounds, times=200)
-    for members, target_us in ((10, 10), (50, 30), (100, 50)):
-        report.add(SECTION, at_most(f"one delta of 4 shares, {members} members", taken[f"delta {members}"] * 1e6, 5, "us"))
-        name = f"the same with nets and suggestions, {members} members"
-        report.add(SECTION, at_most(name, taken[f"all {members}"] * 1e6, target_us, "us"))
-    report.add(SECTION, at_most("one delta, 100 members / 10", taken["delta 100"] / taken["delta 10"], 1.3))
+        stored[f"{members}"] = lambda balance=balance, delta=delta: balances.applied(balance, delta)  # type: ignore[misc]
+    taken = cpu_medians(deltas, rounds, times=500)
+    for size, seconds in taken.items():
+        report.add(SECTION, at_most(f"one delta of 4 shares, {size} members", seconds * 1e6, 5, "us"))
+    report.add(SECTION, at_most("one delta, 100 members / 10", taken["100"] / taken["10"], 1.3))
+    for (size, seconds), target_us in zip(cpu_medians(events, rounds, times=100).items(), (10, 30, 50), strict=True):
+        report.add(SECTION, at_most(f"the same with nets and suggestions, {size} members", seconds * 1e6, target_us, "us"))
+    for size, seconds in cpu_medians(stored, rounds, times=20).items():
+        report.add(SECTION, Figure(f"the same on a copy, with the check that it fits, {size} members", seconds * 1e6, "us"))
     for members, target in ((10, 10), (50, 100)):
-        old: gross.Balances = gross.recalculate(workload.expenses(200, members))
-        expense = workload.expenses(1, members)[0]
+        old = _gross_of(workload.full_ledger(members))
+        expense = _expense_of(workload.shares(members))
 
         def gross_event(old: gross.Balances = old, expense: dict[str, object] = expense) -> None:
             gross.settle(gross.apply_expense(old, expense))
 
-        both = cpu_medians({"ours": actions[f"all {members}"], "gross": gross_event}, rounds, times=5)
+        both = cpu_medians({"ours": events[f"{members}"], "gross": gross_event}, rounds, times=5)
         report.add(SECTION, at_least(f"one event, {members} members, gross maps / ours", both["gross"] / both["ours"], target))
 
 
-def _with_suggestions(balance: balances.Balance, delta: Ledger) -> None:
-    after = balances.applied(balance, delta)
-    for nets in after.nets.values():
+def _event(pairs: Ledger, delta: Ledger) -> Callable[[], object]:
+    """What an event changes in memory: the pairs, the nets, the suggestions."""
+    nets = balances.nets_of(pairs)["USD"]
+
+    def apply() -> None:
+        nonlocal nets
+        ledger.add(pairs, delta)
+        nets = ledger.added(nets, ledger.nets(delta["USD"]))
         suggest(nets)
+
+    return apply
+
+
+def _gross_of(stored: Ledger) -> gross.Balances:
+    """The same debts in the baseline's form."""
+    found: gross.Balances = {}
+    for (low, high), amount_minor in stored["USD"].items():
+        debtor, creditor = (low, high) if amount_minor > 0 else (high, low)
+        found = _owed(found, debtor, creditor, abs(amount_minor) / 100)
+    return found
+
+
+def _owed(found: gross.Balances, debtor: str, creditor: str, amount: float) -> gross.Balances:
+    for uid in (debtor, creditor):
+        found.setdefault(uid, {"uid": uid, "owes": {}, "owedBy": {}, "netBalance": 0.0})
+    found[debtor]["owes"][creditor] = found[creditor]["owedBy"][debtor] = amount
+    return found
+
+
+def _expense_of(postings: list[ledger.Posting]) -> dict[str, object]:
+    """An expense with these shares."""
+    splits = [{"uid": posting.debtor, "amount": posting.amount_minor / 100} for posting in postings]
+    return {"paidBy": postings[0].creditor, "splits": splits}
 
 
 def _suggestions(report: Report, *, quick: bool) -> None:

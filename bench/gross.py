@@ -11,21 +11,42 @@ Balances = dict[str, dict[str, Any]]
 
 def apply_expense(balances: Balances, expense: dict[str, Any], sign: int = 1) -> Balances:
     """A new set of maps with an expense added, or taken back with sign -1: every map is rebuilt on each event."""
-    merged: Balances = {
-        uid: {"uid": uid, "owes": dict(row["owes"]), "owedBy": dict(row["owedBy"]), "netBalance": row["netBalance"]}
-        for uid, row in balances.items()
-    }
+    merged = _merged(balances, _of_expense(expense, sign))
+    _cancel(merged)
+    return merged
+
+
+def _of_expense(expense: dict[str, Any], sign: int) -> Balances:
     payer = expense["paidBy"]
+    found: Balances = {}
     for split in expense["splits"]:
         uid, amount = split["uid"], sign * split["amount"]
         if uid == payer:
             continue
         for each in (uid, payer):
-            merged.setdefault(each, {"uid": each, "owes": {}, "owedBy": {}, "netBalance": 0.0})
-        merged[uid]["owes"][payer] = round(merged[uid]["owes"].get(payer, 0) + amount, 2)
-        merged[payer]["owedBy"][uid] = round(merged[payer]["owedBy"].get(uid, 0) + amount, 2)
-    _cancel(merged)
-    return merged
+            found.setdefault(each, {"uid": each, "owes": {}, "owedBy": {}, "netBalance": 0.0})
+        found[uid]["owes"][payer] = found[uid]["owes"].get(payer, 0) + amount
+        found[payer]["owedBy"][uid] = found[payer]["owedBy"].get(uid, 0) + amount
+    return found
+
+
+_NOBODY: dict[str, Any] = {"owes": {}, "owedBy": {}}
+
+
+def _merged(one: Balances, other: Balances) -> Balances:
+    """The sums, entry by entry."""
+    return {
+        uid: {
+            "uid": uid,
+            "netBalance": 0.0,
+            **{side: _sums(one.get(uid, _NOBODY)[side], other.get(uid, _NOBODY)[side]) for side in ("owes", "owedBy")},
+        }
+        for uid in {**one, **other}
+    }
+
+
+def _sums(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {uid: round(one.get(uid, 0) + other.get(uid, 0), 2) for uid in {**one, **other}}
 
 
 def _cancel(balances: Balances) -> None:
