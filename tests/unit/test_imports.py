@@ -114,4 +114,4 @@ def test_nothing_imports_the_entry_points_and_the_product_knows_neither_tests_no
 def test_loading_the_functions_needs_no_credentials_and_starts_nothing_heavy() -> None:
     inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "VIRTUAL_ENV"}}
     found = loaded("main", inherited | {"HOME": "/nonexistent", "GOOGLE_APPLICATION_CREDENTIALS": "/nonexistent.json"})
-    assert not found & {"firebase_admin", "pydantic", "iso4217", "google.cloud.firestore"}
+    assert not found & {"firebase_admin", "pydantic", "iso4217", "google.cloud.firestore", "balance.api", "balance.nightly"}
