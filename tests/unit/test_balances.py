@@ -187,6 +187,21 @@ def test_the_largest_document_that_is_written_is_well_below_the_limit() -> None:
     assert 0.5 * LOWER_ABOVE_BYTES < taken <= LOWER_ABOVE_BYTES < MAX_DOCUMENT_BYTES
 
 
+def star(members: int, uid_length: int) -> Ledger:
+    """One owes everybody: so many suggestions as there can be."""
+    uids = [f"{number:0>{uid_length}}" for number in range(members)]
+    return {"USD": {(uids[0], uid): 5 for uid in uids[1:]}}
+
+
+@pytest.mark.parametrize(
+    "ledger", [group_of(20), group_of(80), star(100, 300), star(1_000, 3), {**group_of(40), "EUR": star(50, 1)["USD"]}]
+)
+def test_what_a_document_takes_is_never_reckoned_too_low(ledger: Ledger) -> None:
+    balance = exact(ledger)
+    for each in (balance, balances.coarsened(balance, Detail.NETS)):
+        assert document_bytes("groups/g/metadata/balance", stored(each)) <= size_bytes(each)
+
+
 def pairs_of_strangers(number: int) -> Ledger:
     """Many who owe one other each, under long uids: not even their nets fit."""
     return {"USD": {(f"a{i:0>1400}", f"b{i:0>1400}"): 1 for i in range(number)}}
@@ -314,6 +329,14 @@ def test_bent_nets_are_noticed(rows: object) -> None:
     document = stored(balances.coarsened(balances.of_ledger({"USD": {("a", "b"): 100}}), Detail.NETS))
     document["balancesByCurrency"] = {"USD": rows}
     with pytest.raises(CorruptBalance):
+        balances.parse(document, "g", Unit.MAJOR)
+
+
+@pytest.mark.parametrize("detail", [Detail.PAIRS, Detail.NETS])
+def test_a_currency_without_rows_is_noticed(detail: Detail) -> None:
+    document = stored(Balance(detail, {}, {}))
+    document["balancesByCurrency"]["USD"] = {}
+    with pytest.raises(CorruptBalance, match="empty"):
         balances.parse(document, "g", Unit.MAJOR)
 
 
