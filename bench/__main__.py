@@ -47,17 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report, timings = Report(), {}
     sections = _sections(given.quick, given.fleet)
     started = datetime.now(UTC)
+    BUILD.mkdir(exist_ok=True)
+    found: dict[str, Any] = {}
     for name in given.only or sections:
         progress.print(f"measuring: {name} ...")
         began = time.monotonic()
         sections[name](report)
         timings[name] = round(time.monotonic() - began, 1)
         progress.print(f"measuring: {name} took {timings[name]:.0f} s")
-    BUILD.mkdir(exist_ok=True)
+        # After each section: who interrupts a long run keeps what is measured by then.
+        found = {"machine": _machine(), "at": started.isoformat(timespec="seconds"), "quick": given.quick, "seconds": timings}
+        given.json.write_text(json.dumps({**found, **_as_json(report)}, indent=1) + "\n")
     if report.read_ms:
         plot.write(report.read_ms, BUILD / "performance.svg")
-    found = {"machine": _machine(), "at": started.isoformat(timespec="seconds"), "quick": given.quick, "seconds": timings}
-    given.json.write_text(json.dumps({**found, **_as_json(report)}, indent=1) + "\n")
     _print(report, found)
     far_off = [figure for figures in report.sections.values() for figure in figures if figure.far_off]
     if given.check and far_off:

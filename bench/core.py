@@ -61,7 +61,7 @@ def _deltas(report: Report, rounds: int) -> None:
         report.add(SECTION, at_most(f"the same with nets and suggestions, {size} members", seconds * 1e6, target_us, "us"))
     for size, seconds in cpu_medians(stored, rounds, times=20).items():
         report.add(SECTION, Figure(f"the same on a copy, with the check that it fits, {size} members", seconds * 1e6, "us"))
-    for members, target in ((10, 10), (50, 100)):
+    for members, target, guard in ((10, 10, 7), (50, 100, 36)):
         old = _gross_of(workload.full_ledger(members))
         expense = _expense_of(workload.shares(members))
 
@@ -69,7 +69,8 @@ def _deltas(report: Report, rounds: int) -> None:
             gross.settle(gross.apply_expense(old, expense))
 
         both = cpu_medians({"ours": events[f"{members}"], "gross": gross_event}, rounds, times=5)
-        report.add(SECTION, at_least(f"one event, {members} members, gross maps / ours", both["gross"] / both["ours"], target))
+        ratio = both["gross"] / both["ours"]
+        report.add(SECTION, at_least(f"one event, {members} members, gross maps / ours", ratio, target, guard))
 
 
 def _event(pairs: Ledger, delta: Ledger) -> Callable[[], object]:
