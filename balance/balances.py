@@ -288,15 +288,15 @@ def _parse_currency(currency: str, rows: dict[str, Any], detail: Detail, unit: U
     for uid, row in rows.items():
         nets[uid] = from_stored(row["netBalance"], minor_per_unit)
         for creditor, amount in row["owes"].items():
-            amount_minor = from_stored(amount, minor_per_unit)
-            if amount_minor <= 0 or _pair(uid, creditor) in pairs:
+            amount_minor, pair = from_stored(amount, minor_per_unit), _pair(uid, creditor)
+            if amount_minor <= 0 or pair in pairs:
                 raise CorruptBalance(f"balancesByCurrency.{currency}: what {uid!r} owes {creditor!r} is not canonical")
-            pairs[_pair(uid, creditor)] = amount_minor if uid < creditor else -amount_minor
+            pairs[pair] = amount_minor if pair[0] is uid else -amount_minor
         for debtor, amount in row["owedBy"].items():
-            amount_minor = from_stored(amount, minor_per_unit)
-            if amount_minor <= 0 or _pair(uid, debtor) in mirrored:
+            amount_minor, pair = from_stored(amount, minor_per_unit), _pair(uid, debtor)
+            if amount_minor <= 0 or pair in mirrored:
                 raise CorruptBalance(f"balancesByCurrency.{currency}: what {uid!r} is owed by {debtor!r} is not canonical")
-            mirrored[_pair(uid, debtor)] = amount_minor if debtor < uid else -amount_minor
+            mirrored[pair] = -amount_minor if pair[0] is uid else amount_minor
         if row["uid"] != uid:
             raise CorruptBalance(f"balancesByCurrency.{currency}: the row of {uid!r} bears another uid")
     if pairs != mirrored:
