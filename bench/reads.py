@@ -1,6 +1,7 @@
 """Reading: the balance document beside a recalculation on read, as apps do it without us."""
 
 import os
+from collections.abc import Callable
 from unittest.mock import patch
 
 from google.cloud import firestore
@@ -10,7 +11,7 @@ from balance.money import Unit
 from bench import workload
 from bench.core import recalculate
 from bench.measure import Figure, Report, at_least, at_most, medians
-from tests.integration.served import served
+from tests.integration.served import Served, served
 
 SECTION = "Reads"
 COUNTS = (10, 100, 1_000, 2_000, 10_000)
@@ -34,6 +35,10 @@ def run(report: Report, *, quick: bool) -> None:
             )
             for name, seconds in taken.items():
                 times[name][count] = seconds * 1e3
+        billed = {
+            "the balance document": _billed(server, lambda: client.document(f"groups/g{counts[-1]}/metadata/balance").get()),
+            "recalculated on read": _billed(server, lambda: recalculate_on_read(client, f"g{counts[-1]}")),
+        }
         small, large = counts[0], counts[-1]
         flat = medians(
             {
@@ -48,12 +53,21 @@ def run(report: Report, *, quick: bool) -> None:
             Figure(f"the balance document, {count:,} transactions", times["stored"][count], "ms"),
             Figure(f"recalculated on read, {count:,} transactions", times["recalculated"][count], "ms"),
         )
+    for name, reads in billed.items():
+        report.add(SECTION, Figure(f"document reads billed for one look, {large:,} transactions: {name}", reads, ""))
     at = 1_000 if quick else 2_000
     target = 50 if quick else 100
     ratio = times["recalculated"][at] / times["stored"][at]
     report.add(SECTION, at_least(f"recalculated / stored, {at:,} transactions", ratio, target))
     report.add(SECTION, at_most(f"stored, {large:,} transactions / {small}", flat["large"] / flat["small"], 1.2))
     report.read_ms = times
+
+
+def _billed(server: Served, look: Callable[[], object]) -> int:
+    """How many document reads a look is billed as."""
+    before = server.databases.statistics.document_reads
+    look()
+    return server.databases.statistics.document_reads - before
 
 
 def _seed(client: firestore.Client, count: int) -> None:
