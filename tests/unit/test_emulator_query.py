@@ -494,6 +494,7 @@ def test_what_cannot_be_asked_is_refused_and_said(arguments: dict[str, Any], say
         {"where": many("not-in", 10)},
         {"where": ("and", ("a", "not-in", [1]), ("b", "==", 1), ("a", "<", 3))},
         {"where": ("and", ("a", "!=", 1), ("b", "in", [1]))},
+        {"where": ("and", ("a", "not-in", [1]), ("or", ("b", "==", 1)))},
         {"where": ("or", ("a", "array-contains", 1), ("b", "array-contains", 1))},
         {"where": ("and", ("a", "array-contains", 1), ("b", "in", [1, 2]))},
         {"where": eqs(100, "and")},
@@ -519,6 +520,9 @@ def test_messages_that_lack_a_part_are_refused() -> None:
     def set_field(message: Any) -> None:
         message.where.field_filter.field.field_path = "a"
 
+    def combine(message: Any) -> None:
+        message.where.composite_filter.filters.add().CopyFrom(filter_message(("a", "==", 1)))
+
     def set_operator(message: Any) -> None:
         set_field(message)
         message.where.field_filter.op = 5
@@ -532,7 +536,7 @@ def test_messages_that_lack_a_part_are_refused() -> None:
         lambda message: message.from_.pop(),
         lambda message: message.from_.add(collection_id="d"),
         lambda message: message.where.SetInParent(),
-        lambda message: message.where.composite_filter.filters.add(),
+        combine,
         set_unary,
         set_field,
         set_operator,
