@@ -61,13 +61,6 @@ def at_most(name: str, value: float, target: float, unit: str = "x") -> Figure:
     return Figure(name, value, unit, target, at_most=True, is_ratio=unit == "x")
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """How long one call takes."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
 def medians(
     actions: dict[str, Callable[[], object]], rounds: int, times: int = 1, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
