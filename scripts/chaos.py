@@ -6,6 +6,9 @@ function processes are killed with SIGKILL at random moments and started again; 
 Then the faults end, everything drains, and an independent auditor compares every balance and every fault document with the
 expenses and settlements. The seed decides what is written and when processes are killed, but not how real processes interleave.
 
+It ends with its figures: errors by their code, injected ones and genuine ones alike; outcomes as the functions logged them,
+of which those of a killed process may be lacking.
+
 exit codes: 0 no differences; 1 differences, or something did not work (it says what); 2 wrong usage
 """
 
@@ -17,8 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +45,7 @@ from tests.simulation.profile import Profile, draw
 PROJECT = DATABASE.split("/")[1]
 WRITERS = 4
 DRAIN_S = 180.0
+PROGRESS_EVERY_S = 10.0
 FUNCTIONS = ("on_expense_written", "on_settlement_written")
 _CommitPb = types.CommitRequest.pb()
 _QueryPb = types.RunQueryRequest.pb()
@@ -104,6 +107,8 @@ class Attack:
         self._broken: list[BaseException] = []
         self.kills = 0
         self.rebuilds = 0
+        self.failed_rebuilds = 0
+        """After all their retries: an operator would ask again."""
         self.clients: list[Client] = []
 
     def start(self) -> None:
@@ -173,10 +178,11 @@ class Attack:
         keeper = Bookkeeper(self._firestore, Settings(), updates_on=lambda: True)
         while not self._over.wait(random.expovariate(2)):
             group = f"w{random.randrange(WRITERS)}-g{random.randrange(profile().groups)}"
-            # Should it fail for good, the next one may succeed.
-            with suppress(TransientError):
+            try:
                 keeper.rebuild(group, force=random.random() < 0.5)
                 self.rebuilds += 1
+            except TransientError:
+                self.failed_rebuilds += 1
 
 
 def audit(firestore: SdkFirestore) -> list[str]:
@@ -235,27 +241,57 @@ def attack(seed: int, seconds: float, writes_per_s: float, logs: Path) -> int:
         assert isinstance(firestore, SdkFirestore)
         assault = Attack(session, firestore, seed, writes_per_s)
         assault.start()
-        time.sleep(seconds)
+        _wait(assault, session, seconds)
         assault.stop()
         session.drain(DRAIN_S)
         differences = audit(firestore)
+        faults = sum(1 for _ in documents(firestore, "balanceFaults"))
         statistics, said = session.statistics(), outcomes(session)
     for difference in differences:
         print(difference)
     delivery = statistics["delivery"]
-    errors = ", ".join(f"{count} {code}" for code, count in statistics["errors"].items())
-    print(
-        f"seed {seed}, {seconds:.0f} s: {sum(client.writes for client in assault.clients)} writes, {delivery['made']} events, "
-        f"{delivery['duplicates']} duplicates, {delivery['redeliveries']} redeliveries, {assault.kills} kills, "
-        f"{statistics['aborts']} aborted by conflict, {assault.rebuilds} rebuilds by hand\n"
-        f"errors of Firestore: {errors}\n"
-        f"outcomes: {', '.join(f'{count} {outcome}' for outcome, count in said.most_common())}\n"
-        f"{len(differences)} differences"
+    given_up = delivery["deadLettered"] + delivery["oversized"]
+    print(f"seed {seed}, {seconds:.0f} s")
+    _print_table(
+        {
+            "writes": sum(client.writes for client in assault.clients),
+            "events": delivery["made"],
+            "duplicates": delivery["duplicates"],
+            "redeliveries": delivery["redeliveries"],
+            "kills": assault.kills,
+            "aborted by conflict": statistics["aborts"],
+            "rebuilds by hand": assault.rebuilds,
+            "rebuilds that failed": assault.failed_rebuilds,
+            **statistics["errors"],
+            **{f"outcome {outcome}": count for outcome, count in said.most_common()},
+            "faults at the end": faults,
+            "events given up": given_up,
+            "differences": len(differences),
+        }
     )
-    if delivery["deadLettered"] or not delivery["made"]:
-        print(f"{delivery['deadLettered']} events were given up, of {delivery['made']}")
-        return 1
-    return 1 if differences else 0
+    if not delivery["made"]:
+        print("nothing was delivered: this was no attack")
+    return 1 if differences or given_up or not delivery["made"] else 0
+
+
+def _wait(assault: Attack, session: Session, seconds: float) -> None:
+    """Until the time is up, saying now and then on standard error how far it is."""
+    started = time.monotonic()
+    while (left := started + seconds - time.monotonic()) > 0:
+        time.sleep(min(left, PROGRESS_EVERY_S))
+        delivery = session.statistics()["delivery"]
+        print(
+            f"chaos: {time.monotonic() - started:.0f} of {seconds:.0f} s, {delivery['made']:,} events, "
+            f"{delivery['redeliveries']:,} redeliveries, {assault.kills} kills",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _print_table(figures: Mapping[str, int]) -> None:
+    width = max(map(len, figures))
+    for name, figure in figures.items():
+        print(f"{name:{width}}  {figure:>9,}")
 
 
 def main() -> int:

@@ -1,0 +1,390 @@
+"""Check against a real project what the protocol assumes of Firestore.
+
+The tests run on the embedded Firestore; what only Google's can confirm is checked here: that a read sees exactly the commits up
+to its time, that the past can be read, that transactions are protected against phantoms, how errors are told apart, that a
+balance of the largest size is accepted. With --deployed also, through the deployed functions, how far the time of a delete's
+event is off its commit, and whether the event of a document of 700 KiB arrives.
+
+It writes to a collection of its own (balanceAssumptions) and to a group of its own, and removes both. It costs a few hundred
+reads and writes. The project must be named, and a real one confirmed.
+
+exit codes:
+  0  every assumption that was checked holds
+  1  one does not (it says which)
+  2  called wrongly, not confirmed, or Firestore could not be reached
+
+examples:
+  python -m scripts.check_assumptions --project my-staging
+  python -m scripts.check_assumptions --project my-staging --deployed --yes
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+from google.cloud.firestore_v1 import types
+
+from balance import balances
+from balance.balances import Detail, of_ledger, size_bytes
+from balance.firestore import (
+    Create,
+    Delete,
+    Directory,
+    Query,
+    Set,
+    Snapshot,
+    TransientError,
+    UnreadablePast,
+    Write,
+    transaction,
+)
+from balance.ledger import Ledger
+from balance.retry import Retry
+from balance.settings import Settings
+from balance.sources import Kind
+from balance.store import SdkFirestore, translated
+from balance.writes import EVENT_TIME_ERROR
+from scripts.command import documented_parser, run
+from scripts.connection import UsageError, add_arguments, open_database
+
+COLLECTION = "balanceAssumptions"
+COMMITS = 30
+PATIENCE_S = 60.0
+LARGE_BYTES = 700 * 1024
+"""More than an event may have (512 KB), less than a document may (1 MiB)."""
+
+
+class Refuted(Exception):
+    """An assumption does not hold; the message says what was seen instead."""
+
+
+class Unknown(Exception):
+    """It could not be found out; the message says why."""
+
+
+@dataclass(slots=True)
+class Laboratory:
+    """A database, and a corner of it where nobody else writes."""
+
+    firestore: SdkFirestore
+    settings: Settings
+    run: str
+
+    def path(self, name: str) -> str:
+        """A document of this run."""
+        return f"{COLLECTION}/{self.run}-{name}"
+
+    @property
+    def group(self) -> str:
+        """The id of a group of this run."""
+        return f"{COLLECTION}-{self.run}"
+
+    def write(self, *writes: Write) -> Any:
+        """Commit; returns the commit time."""
+
+        def attempt() -> Any:
+            with transaction(self.firestore) as attempted:
+                attempted.get([write.path for write in writes])
+                return attempted.commit(writes)
+
+        return Retry().run(attempt)
+
+    def read(self, path: str, **more: Any) -> Snapshot:
+        """One document."""
+        (found,) = self.firestore.get([path], **more)
+        return found
+
+
+def a_read_sees_exactly_the_commits_up_to_its_time(laboratory: Laboratory) -> str:
+    """Whether a write is in a rebuild's snapshot is decided by comparing these two times."""
+    path = laboratory.path("clock")
+    commits = [laboratory.write(Set(path, {"n": 0}))]
+    reads: list[Snapshot] = []
+    over = threading.Event()
+
+    def read_on() -> None:
+        while not over.is_set():
+            reads.append(laboratory.read(path))
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    try:
+        commits += [laboratory.write(Set(path, {"n": number})) for number in range(1, COMMITS)]
+    finally:
+        over.set()
+        reader.join()
+    for seen in reads:
+        latest = max(commit for commit in commits if commit <= seen.read_time)
+        if seen.update_time != latest:
+            raise Refuted(f"a read at {seen.read_time} saw the version of {seen.update_time}, not that of {latest}")
+    if sorted(set(commits)) != commits:
+        raise Refuted("commit times do not increase")
+    for before, after in pairwise(commits):
+        for instant, expected in ((after, after), (after - timedelta(microseconds=1), before)):
+            seen = laboratory.read(path, read_time=instant)
+            if seen.update_time != expected:
+                raise Refuted(f"as of {instant} the version was {seen.update_time}, not {expected}")
+    return f"{len(reads)} reads among {COMMITS} commits, and {2 * COMMITS - 2} reads of the past"
+
+
+def queries_read_the_past_too(laboratory: Laboratory) -> str:
+    """A rebuild reads the group's history by queries as of one instant."""
+    mark = f"{laboratory.run} query"
+    laboratory.write(Set(laboratory.path("past"), {"mark": mark}))
+    there = laboratory.read(laboratory.path("past")).read_time
+    laboratory.write(Delete(laboratory.path("past")))
+    query = Query(collection=COLLECTION, where=("mark", "==", mark))
+    if len(list(laboratory.firestore.query(query, read_time=there))) != 1 or list(laboratory.firestore.query(query)):
+        raise Refuted("a query as of an instant before a delete does not find the document, or one after it does")
+    return "a deleted document is found as of an instant before"
+
+
+def the_past_beyond_the_hour_is_told_from_other_errors(laboratory: Laboratory) -> str:
+    """A delete whose snapshot cannot be read any more leads to a rebuild, not to an error for ever."""
+    now = laboratory.read(laboratory.path("clock")).read_time
+    try:
+        laboratory.read(laboratory.path("clock"), read_time=now - timedelta(hours=3))
+    except UnreadablePast as error:
+        return f"three hours ago: {error}"
+    raise Refuted("three hours ago could be read: is point-in-time recovery on? Then this is harmless")
+
+
+def nothing_slips_into_a_transaction(laboratory: Laboratory, name: str, look: Callable[[Any, str], object]) -> str:
+    """Somebody creates a document while a transaction that did not see it is under way: it must come before or fail."""
+    path, other = laboratory.path(name), laboratory.path(f"{name}-by-the-way")
+    created: list[Any] = []
+
+    def create() -> None:
+        created.append(laboratory.write(Create(path, {"mark": f"{laboratory.run} {name}"})))
+
+    rival = threading.Thread(target=create)
+    with transaction(laboratory.firestore) as attempt:
+        attempt.get([other])
+        if look(attempt, path):
+            raise Unknown("the document was there before")
+        rival.start()
+        rival.join(2.0)
+        try:
+            committed = attempt.commit([Set(other, {"looked": True})])
+        except TransientError as error:
+            committed = None
+            reason = str(error)
+    rival.join()
+    if committed is None:
+        return f"the transaction failed ({reason[:60]})"
+    if created[0] < committed:
+        raise Refuted(f"it was created at {created[0]}, and who had not seen it could commit at {committed}")
+    return "the other had to wait"
+
+
+def queries_are_protected_against_phantoms(laboratory: Laboratory) -> str:
+    """A rebuild adds the records that its query finds; none may come between it and the commit."""
+
+    def look(attempt: Any, path: str) -> object:
+        return attempt.query(Query(collection=COLLECTION, where=("mark", "==", f"{laboratory.run} phantom")))
+
+    return nothing_slips_into_a_transaction(laboratory, "phantom", look)
+
+
+def missing_documents_are_protected_too(laboratory: Laboratory) -> str:
+    """An event is applied because its record is missing; it must still be missing at commit."""
+
+    def look(attempt: Any, path: str) -> object:
+        return attempt.get([path])[0].fields
+
+    return nothing_slips_into_a_transaction(laboratory, "missing", look)
+
+
+def a_commit_has_one_time(laboratory: Laboratory) -> str:
+    """The update times of a commit's documents are its commit time, in whole microseconds."""
+    paths = [laboratory.path(f"together-{number}") for number in range(3)]
+    committed = laboratory.write(*(Set(path, {}) for path in paths))
+    times = {document.update_time for document in laboratory.firestore.get(paths)}
+    if times != {committed}:
+        raise Refuted(f"committed at {committed}, updated at {times}")
+    return "that of its documents"
+
+
+def a_write_that_changes_nothing_keeps_the_update_time(laboratory: Laboratory) -> str:
+    """It makes no event, so that no version is without one."""
+    path = laboratory.path("same")
+    laboratory.write(Set(path, {"n": 1}))
+    before = laboratory.read(path).update_time
+    laboratory.write(Set(path, {"n": 1}))
+    if laboratory.read(path).update_time != before:
+        raise Refuted("it changed the update time")
+    return "as it was"
+
+
+def a_record_cannot_be_made_twice(laboratory: Laboratory) -> str:
+    """ALREADY_EXISTS at commit is an error after which the transaction is run again."""
+    path = laboratory.path("twice")
+    laboratory.write(Create(path, {}))
+    try:
+        with transaction(laboratory.firestore) as attempt:
+            attempt.get([laboratory.path("clock")])
+            attempt.commit([Create(path, {})])
+    except TransientError as error:
+        return str(error)[:80]
+    raise Refuted("it was made twice")
+
+
+def an_ended_transaction_is_told_from_other_errors(laboratory: Laboratory) -> str:
+    """Who commits too late begins again."""
+    firestore = laboratory.firestore
+    begun = firestore.client.begin_transaction(database=firestore.database, metadata=firestore.metadata).transaction
+    firestore.client.rollback(database=firestore.database, transaction=begun, metadata=firestore.metadata)
+    request = types.CommitRequest(database=firestore.database, transaction=begun)
+    types.CommitRequest.pb(request).writes.append(firestore.write(Set(laboratory.path("late"), {})))
+    try:
+        with translated(commit=True):
+            firestore.client.commit(request, retry=None, metadata=firestore.metadata)
+    except TransientError as error:
+        return str(error)[:80]
+    raise Refuted("a transaction that was rolled back could commit")
+
+
+def the_largest_balance_is_accepted(laboratory: Laboratory) -> str:
+    """Size limit and index entries: our estimate is never too low, and the two maps are exempt from indexing."""
+    users = 40
+    balance = larger = of_ledger(_circle(users))
+    while larger.detail is Detail.PAIRS:
+        users, balance = users * 51 // 50, larger
+        larger = of_ledger(_circle(users))
+    path = laboratory.settings.layout.balance(laboratory.group)
+    fields = balances.document(laboratory.group, balance, laboratory.read(path).read_time, laboratory.settings.unit)
+    laboratory.write(Set(path, fields))
+    return f"{size_bytes(balance):,} bytes by our estimate, {len(balance.nets['USD'])} users"
+
+
+def _circle(users: int) -> Ledger:
+    """Everybody owes the next 19: nobody is owed more than they owe, so that there is nothing to suggest."""
+    names = [f"user-{number:06}-with-a-uid-as-long-as-firebases" for number in range(users)]
+    pairs = {}
+    for index, debtor in enumerate(names):
+        for step in range(1, 20):
+            creditor = names[(index + step) % users]
+            pairs[min(debtor, creditor), max(debtor, creditor)] = 1 if debtor < creditor else -1
+    return {"USD": pairs}
+
+
+def the_time_of_a_deletes_event_is_near_its_commit(laboratory: Laboratory) -> str:
+    """Further from the snapshot than this a delete is judged by its event's time."""
+    errors = []
+    for _ in range(5):
+        path = _expense(laboratory, {})
+        _record(laboratory, path, deleted=False)
+        committed = laboratory.write(Delete(path))
+        errors.append(abs(_record(laboratory, path, deleted=True)["deletedAt"] - committed))
+    if max(errors) > EVENT_TIME_ERROR / 2:
+        raise Refuted(f"it was off by {max(errors)}")
+    return f"off by {max(errors).total_seconds() * 1000:.3f} ms at most, in {len(errors)} deletes"
+
+
+def the_event_of_a_large_document_arrives(laboratory: Laboratory) -> str:
+    """Else the balance misses it until the nightly reconciliation."""
+    path = _expense(laboratory, {"note": "x" * LARGE_BYTES})
+    _record(laboratory, path, deleted=False)
+    return f"a document of {LARGE_BYTES // 1024} KiB was processed"
+
+
+def _expense(laboratory: Laboratory, more: dict[str, Any]) -> str:
+    layout = laboratory.settings.layout
+    laboratory.write(Set(layout.group(laboratory.group), {"members": ["ana", "bo"]}))
+    path = f"{layout.sources(Kind.EXPENSE, laboratory.group).collection}/{laboratory.run}-{uuid4().hex[:8]}"
+    splits = [{"uid": "bo", "amount": 1}]
+    fields = {"groupId": laboratory.group, "paidBy": "ana", "amount": 1, "currency": "USD", "splits": splits}
+    laboratory.write(Set(path, {**fields, **more}))
+    return path
+
+
+def _record(laboratory: Laboratory, path: str, *, deleted: bool) -> Any:
+    """The record that the deployed functions write of it."""
+    until = time.monotonic() + PATIENCE_S
+    query = Query(collection=laboratory.settings.layout.records(laboratory.group), where=("source", "==", path))
+    while time.monotonic() < until:
+        for document in laboratory.firestore.query(query):
+            if document.fields is not None and ("deletedAt" in document.fields) == deleted:
+                return document.fields
+        time.sleep(0.5)
+    raise Unknown(f"no record of {path} came within {PATIENCE_S:.0f} s: are the functions deployed, and updates on?")
+
+
+OF_FIRESTORE: tuple[Callable[[Laboratory], str], ...] = (
+    a_read_sees_exactly_the_commits_up_to_its_time,
+    queries_read_the_past_too,
+    the_past_beyond_the_hour_is_told_from_other_errors,
+    queries_are_protected_against_phantoms,
+    missing_documents_are_protected_too,
+    a_commit_has_one_time,
+    a_write_that_changes_nothing_keeps_the_update_time,
+    a_record_cannot_be_made_twice,
+    an_ended_transaction_is_told_from_other_errors,
+    the_largest_balance_is_accepted,
+)
+OF_EVENTS: tuple[Callable[[Laboratory], str], ...] = (
+    the_time_of_a_deletes_event_is_near_its_commit,
+    the_event_of_a_large_document_arrives,
+)
+
+
+@contextmanager
+def laboratory_in(firestore: Directory, settings: Settings) -> Iterator[Laboratory]:
+    """A corner of the database, removed at the end."""
+    assert isinstance(firestore, SdkFirestore), "connect() makes no other"
+    laboratory = Laboratory(firestore, settings, uuid4().hex[:12])
+    try:
+        yield laboratory
+    finally:
+        layout = settings.layout
+        for query in (
+            *(layout.sources(kind, laboratory.group) for kind in Kind),
+            Query(collection=layout.records(laboratory.group)),
+            Query(collection=layout.faults(laboratory.group)),
+        ):
+            for document in list(firestore.query(query)):
+                laboratory.write(Delete(document.path))
+        for document in list(firestore.query(Query(collection=COLLECTION))):
+            if document.path.startswith(laboratory.path("")):
+                laboratory.write(Delete(document.path))
+        laboratory.write(Delete(layout.balance(laboratory.group)), Delete(layout.group(laboratory.group)))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    parser = documented_parser("check_assumptions", __doc__)
+    add_arguments(parser, writes=True)
+    parser.add_argument("--deployed", action="store_true", help="check the events too, through the functions deployed there")
+    given = parser.parse_args(arguments)
+
+    def check() -> int:
+        if not given.project:
+            raise UsageError("name the project with --project ID")
+        checks = (*OF_FIRESTORE, *(OF_EVENTS if given.deployed else ()))
+        with laboratory_in(*open_database(given, writes=True)) as laboratory:
+            return 1 if sum(not _holds(assumption, laboratory) for assumption in checks) else 0
+
+    return run("check_assumptions", check)
+
+
+def _holds(assumption: Callable[[Laboratory], str], laboratory: Laboratory) -> bool:
+    name = assumption.__name__.replace("_", " ")
+    try:
+        print(f"holds    {name}: {assumption(laboratory)}", flush=True)
+        return True
+    except Unknown as error:
+        print(f"unknown  {name}: {error}", flush=True)
+    except Refuted as error:
+        print(f"REFUTED  {name}: {error}", flush=True)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
