@@ -1,4 +1,4 @@
-"""The attack on real processes, short; and that its judge finds what is wrong."""
+"""The attack on real processes, short."""
 
 import subprocess
 import sys
