@@ -95,9 +95,16 @@ def test_somebody_at_zero_has_a_row_while_in_a_pair() -> None:
     assert balances.coarsened(balance, Detail.NETS).nets == {"USD": {"a": -100, "c": 100}}
 
 
-def test_a_circle_of_debts_is_nothing_in_nets() -> None:
-    circle: Ledger = {"USD": {("a", "b"): 5, ("b", "c"): 5, ("a", "c"): -5}}
-    assert balances.coarsened(balances.of_ledger(circle), Detail.NETS) == Balance(Detail.NETS, {}, {})
+CIRCLE: Ledger = {"USD": {("a", "b"): 500, ("b", "c"): 500, ("a", "c"): -500}}
+
+
+def test_a_circle_of_debts_is_nothing_in_nets_but_three_pairs() -> None:
+    balance = balances.of_ledger(CIRCLE)
+    assert balances.coarsened(balance, Detail.NETS) == Balance(Detail.NETS, {}, {})
+    document = stored(balance)
+    assert document["balancesByCurrency"]["USD"]["a"] == row("a", 0, owes={"b": 5}, owed_by={"c": 5})
+    assert document["simplifiedDebts"] == []
+    assert balances.parse(document, "g", Unit.MAJOR).balance == balance
 
 
 # ------------------------------------------------------------------------------------------------------------ updates
@@ -222,6 +229,12 @@ def test_totals_beyond_what_converts_back_exactly_are_given_up() -> None:
     assert balances.of_ledger(most).detail is Detail.PAIRS
     assert balances.applied(balances.of_ledger(most), {"USD": {("a", "b"): 1}}).detail is Detail.NONE
     assert balances.of_ledger({"USD": {("a", "b"): MAX_TOTAL_MINOR + 1}}).detail is Detail.NONE
+    # The same by an incremental step between those who are in pairs already.
+    nearly: Ledger = {"USD": {("a", "c"): MAX_TOTAL_MINOR - 5, ("b", "c"): 5}}
+    assert balances.applied(balances.of_ledger(nearly), {"USD": {("b", "c"): 1}}).detail is Detail.NONE
+    round_trip: Ledger = {"USD": {pair: amount // 500 * MAX_TOTAL_MINOR for pair, amount in CIRCLE["USD"].items()}}
+    assert balances.of_ledger(round_trip).detail is Detail.PAIRS
+    assert balances.applied(balances.of_ledger(round_trip), CIRCLE).detail is Detail.NONE
     # Each pair fits, a net does not; each net fits, a pair does not.
     assert balances.of_ledger({"USD": {("a", "c"): MAX_TOTAL_MINOR, ("b", "c"): 1}}).detail is Detail.NONE
     huge = MAX_TOTAL_MINOR + 1
