@@ -80,7 +80,7 @@ def get_field(fields: Any, path: FieldPath) -> Any | None:
         return fields.get(path[0])
     for name in path[:-1]:
         value = fields.get(name)
-        if value is None or not value.HasField("map_value"):
+        if value is None or not _is_map(value):
             return None
         fields = value.map_value.fields
     return fields.get(path[-1])
@@ -90,7 +90,8 @@ def set_field(fields: Any, path: FieldPath, value: Any) -> Any:
     """Copy a Value to a path, making maps of what is missing or no map on the way there. Returns the copy."""
     for name in path[:-1]:
         step = fields[name]
-        if not step.HasField("map_value"):
+        if not _is_map(step):
+            step.Clear()
             step.map_value.SetInParent()
         fields = step.map_value.fields
     target = fields[path[-1]]
@@ -102,11 +103,16 @@ def delete_field(fields: Any, path: FieldPath) -> None:
     """Delete what is at a path, if anything is."""
     for name in path[:-1]:
         step = fields.get(name)
-        if step is None or not step.HasField("map_value"):
+        if step is None or not _is_map(step):
             return
         fields = step.map_value.fields
     if path[-1] in fields:
         del fields[path[-1]]
+
+
+def _is_map(value: Any) -> bool:
+    """A vector is stored as a map with a reserved key, but is none: no path leads into it."""
+    return value.HasField("map_value") and "__type__" not in value.map_value.fields
 
 
 def _invalid_path(path: str, reason: str) -> RpcError:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from emulator.errors import RpcError
 from emulator.names import check_document_name, check_id, check_parent, database_of
 from emulator.paths import NAME, delete_field, field_name_fault, get_field, parse_field_path, parse_writable_path, set_field
-from tests.unit.emulator_model import ROOT, to_document, to_plain, to_value
+from tests.unit.emulator_model import ROOT, Vector, to_document, to_plain, to_value
 
 
 @pytest.mark.parametrize(
@@ -176,3 +176,12 @@ def test_a_documents_name_is_in_its_database_within_6_kib_and_100_collections() 
     assert database_of(f"{ROOT}/a/b") == "projects/p/databases/(default)"
     with pytest.raises(RpcError):
         database_of("projects/p")
+
+
+def test_no_path_leads_into_a_vector() -> None:
+    fields = to_document("c/d", {"v": Vector((1.0,))}).fields
+    assert get_field(fields, ("v", "value")) is None
+    delete_field(fields, ("v", "value"))
+    assert get_field(fields, ("v",)) == to_value(Vector((1.0,)))
+    set_field(fields, ("v", "a"), to_value(1))
+    assert get_field(fields, ("v",)) == to_value({"a": 1})
