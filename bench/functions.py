@@ -23,7 +23,7 @@ EVENT, BURST, MEMORY = "One event", "Bursts", "Memory of a trigger"
 TRIGGER = "on_expense_written"
 WARM_UP = 20
 BATCH = 100
-SPREAD_GUARD = 0.36
+SPREAD_GUARD = 0.25
 
 
 @contextmanager
