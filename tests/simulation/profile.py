@@ -120,15 +120,6 @@ class Profile:
     pauses: bool
     """Minutes to days pass between some writes."""
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The product's settings."""
-        return {
-            "EXPENSES_COLLECTION": "groups/{groupId}/expenses" if self.nested else "expenses",
-            "SETTLEMENTS_COLLECTION": "groups/{groupId}/settlements" if self.nested else "settlements",
-            "AMOUNT_UNIT": "minor" if self.minor_units else "major",
-        }
-
 
 def draw(random: Random) -> tuple[Profile, Chaos]:
     """The profile and the faults of a schedule."""

@@ -8,7 +8,7 @@ drains, the auditor compares every balance and fault with the documents, and eve
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -282,7 +282,7 @@ class Simulation:
         firestore = SimulatedFirestore(self.network, copy, partial(self._die, process), lambda: process.is_alive)
         process.keeper = copy.bookkeeper.Bookkeeper(
             firestore,
-            copy.settings.from_environment(profile.environment),
+            _settings(copy, nested=profile.nested, minor_units=profile.minor_units),
             updates_on=lambda: process.updates_on,
             retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
             new_signal=partial(Signal, self.scheduler),
@@ -568,3 +568,16 @@ class Simulation:
         hours, rest_us = divmod(rest_us, HOUR_US)
         minutes, rest_us = divmod(rest_us, MINUTE_US)
         self._print(f"{days}d {hours:02}:{minutes:02}:{rest_us / SECOND_US:09.6f}  {who:<12} {what}")
+
+
+@cache
+def _settings(copy: Product, *, nested: bool, minor_units: bool) -> Any:
+    """The product's settings, as from a deployment's environment."""
+    parent = "groups/{groupId}/" if nested else ""
+    return copy.settings.from_environment(
+        {
+            "EXPENSES_COLLECTION": f"{parent}expenses",
+            "SETTLEMENTS_COLLECTION": f"{parent}settlements",
+            "AMOUNT_UNIT": "minor" if minor_units else "major",
+        }
+    )

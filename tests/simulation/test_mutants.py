@@ -1,5 +1,7 @@
 """The mutation gate: every weakening of the protocol is caught."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.simulation.campaign import kill
@@ -31,3 +33,9 @@ def test_an_edit_that_finds_no_place_fails() -> None:
         product(edits=(Edit("writes", "no such text", ""),))
     with pytest.raises(AssertionError, match="one place to edit"):
         product(edits=(Edit("writes", "self", ""),))
+
+
+def test_the_documentation_lists_every_mutant_and_the_seeds_that_catch_it() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    listed = [line for line in text.partition("| weakened so |")[2].partition("\n\n")[0].splitlines()[2:] if line]
+    assert listed == [f"| {mutant.weakening} | {', '.join(map(str, mutant.killed_by))} |" for mutant in MUTANTS]
