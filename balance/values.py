@@ -33,8 +33,12 @@ def to_timestamp(time: datetime) -> Timestamp:
 
 def decode_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a document or map value."""
-    # Not items(): that of a protobuf map is generic Python code, and takes most of the time.
-    return {name: decode(fields[name]) for name in fields}
+    # Not items(): that of a protobuf map is generic Python code, and takes most of the time. Only one member of the union is
+    # set, so what is not zero or empty is the value; it takes half the time of asking which one is set.
+    return {
+        name: (value := fields[name]).double_value or value.integer_value or value.string_value or decode(value)
+        for name in fields
+    }
 
 
 def decode(value: Any) -> Any:
