@@ -282,25 +282,26 @@ def _parse_currency(currency: str, rows: dict[str, Any], detail: Detail, unit: U
     minor_per_unit = scale(currency, unit)
     if minor_per_unit is None or not rows:
         raise CorruptBalance(f"balancesByCurrency.{currency} is no currency or empty")
-    pairs: Pairs = {}
-    mirrored: Pairs = {}
+    owes: dict[Pair, Any] = {}
+    owed: dict[Pair, Any] = {}
     nets: Nets = {}
     for uid, row in rows.items():
-        nets[uid] = from_stored(row["netBalance"], minor_per_unit)
-        for creditor, amount in row["owes"].items():
-            amount_minor, pair = from_stored(amount, minor_per_unit), _pair(uid, creditor)
-            if amount_minor <= 0 or pair in pairs:
-                raise CorruptBalance(f"balancesByCurrency.{currency}: what {uid!r} owes {creditor!r} is not canonical")
-            pairs[pair] = amount_minor if pair[0] is uid else -amount_minor
-        for debtor, amount in row["owedBy"].items():
-            amount_minor, pair = from_stored(amount, minor_per_unit), _pair(uid, debtor)
-            if amount_minor <= 0 or pair in mirrored:
-                raise CorruptBalance(f"balancesByCurrency.{currency}: what {uid!r} is owed by {debtor!r} is not canonical")
-            mirrored[pair] = -amount_minor if pair[0] is uid else amount_minor
         if row["uid"] != uid:
             raise CorruptBalance(f"balancesByCurrency.{currency}: the row of {uid!r} bears another uid")
-    if pairs != mirrored:
+        nets[uid] = from_stored(row["netBalance"], minor_per_unit)
+        owes |= {(uid, creditor): amount for creditor, amount in row["owes"].items()}
+        owed |= {(debtor, uid): amount for debtor, amount in row["owedBy"].items()}
+    if owes != owed or bool in map(type, owed.values()):
         raise CorruptBalance(f"balancesByCurrency.{currency}: owes and owedBy do not mirror each other")
+    pairs: Pairs = {}
+    for (debtor, creditor), amount in owes.items():
+        amount_minor = from_stored(amount, minor_per_unit)
+        if amount_minor <= 0 or debtor == creditor or (creditor, debtor) in owes:
+            raise CorruptBalance(f"balancesByCurrency.{currency}: what {debtor!r} owes {creditor!r} is not canonical")
+        if debtor < creditor:
+            pairs[debtor, creditor] = amount_minor
+        else:
+            pairs[creditor, debtor] = -amount_minor
     if detail is Detail.PAIRS and nets != algebra.nets(pairs):
         raise CorruptBalance(f"balancesByCurrency.{currency}: the net balances are not those of the pairs")
     if detail is Detail.NETS and (pairs or not all(nets.values()) or sum(nets.values())):
@@ -321,9 +322,3 @@ def _check_suggestions(suggestions: list[Any], nets: dict[str, Nets], unit: Unit
         totals[creditor] -= amount_minor
     if any(total for totals in left.values() for total in totals.values()):
         raise CorruptBalance("simplifiedDebts does not settle the net balances")
-
-
-def _pair(one: str, other: str) -> Pair:
-    if one == other:
-        raise CorruptBalance(f"{one!r} owes to itself")
-    return (one, other) if one < other else (other, one)

@@ -306,6 +306,8 @@ def test_a_bent_field_is_noticed(name: str, value: object, message: str) -> None
         {"a": row("a", -1), "b": row("b", 1, owed_by={"a": 1})},
         {"a": row("a", -1, owes={"b": 1}), "b": row("b", 1, owed_by={"a": 2})},
         {"a": row("a", -1, owes={"b": 1}), "b": row("b", 2, owed_by={"a": 1})},
+        {"a": row("a", -1, owes={"b": 1}), "b": row("b", 1, owed_by={"a": True})},
+        {"a": row("a", -1, owes={"b": True}), "b": row("b", 1, owed_by={"a": 1})},
         {"a": row("b", -1, owes={"b": 1}), "b": row("b", 1, owed_by={"a": 1})},
         {"a": row("a", 1, owes={"b": -1}), "b": row("b", -1, owed_by={"a": -1})},
         {"a": row("a", 0, owes={"a": 1}, owed_by={"a": 1})},
