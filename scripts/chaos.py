@@ -100,7 +100,7 @@ class Attack:
     def __init__(self, session: Session, firestore: SdkFirestore, seed: int, writes_per_s: float) -> None:
         self._session = session
         self._firestore = firestore
-        self._seed = seed
+        self.seed = seed
         self._pause_s = WRITERS / writes_per_s
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -157,7 +157,7 @@ class Attack:
         self._threads[-1].start()
 
     def _write(self, number: int) -> None:
-        random = Random(f"{self._seed} {number}")
+        random = Random(f"{self.seed} {number}")
         client, its_profile = Client(self._firestore), profile()
         self.clients.append(client)
         app = App(client, client.documents, random, its_profile, scene(random, its_profile, prefix=f"w{number}-"), None)
@@ -167,14 +167,14 @@ class Attack:
                 app.write()
 
     def _kill(self) -> None:
-        random = Random(f"{self._seed} kill")
+        random = Random(f"{self.seed} kill")
         while not self._over.wait(1 + random.expovariate(0.3)):
             self._session.kill(random.choice(FUNCTIONS))
             self.kills += 1
 
     def _rebuild(self) -> None:
         """An operator rebuilds balances while events flow."""
-        random = Random(f"{self._seed} rebuild")
+        random = Random(f"{self.seed} rebuild")
         keeper = Bookkeeper(self._firestore, Settings(), updates_on=lambda: True)
         while not self._over.wait(random.expovariate(2)):
             group = f"w{random.randrange(WRITERS)}-g{random.randrange(profile().groups)}"
@@ -233,25 +233,25 @@ def outcomes(session: Session) -> Counter[str]:
     return found
 
 
-def attack(seed: int, seconds: float, writes_per_s: float, logs: Path) -> int:
-    """Run it all; returns the exit code."""
-    with running(project=PROJECT, logs=logs) as session:
-        os.environ["FIRESTORE_EMULATOR_HOST"] = session.firestore_host
-        firestore = connect(PROJECT, "(default)")
-        assert isinstance(firestore, SdkFirestore)
-        assault = Attack(session, firestore, seed, writes_per_s)
-        assault.start()
-        _wait(assault, session, seconds)
-        assault.stop()
-        session.drain(DRAIN_S)
-        differences = audit(firestore)
-        faults = sum(1 for _ in documents(firestore, "balanceFaults"))
-        statistics, said = session.statistics(), outcomes(session)
+def attack(session: Session, firestore: SdkFirestore, seed: int, seconds: float, writes_per_s: float) -> Attack:
+    """Attack for some time, then let everything be delivered."""
+    assault = Attack(session, firestore, seed, writes_per_s)
+    assault.start()
+    _wait(assault, session, seconds)
+    assault.stop()
+    session.drain(DRAIN_S)
+    return assault
+
+
+def judge(session: Session, firestore: SdkFirestore, assault: Attack) -> int:
+    """Print what differs and the figures; returns the exit code."""
+    differences = audit(firestore)
     for difference in differences:
         print(difference)
+    statistics = session.statistics()
     delivery = statistics["delivery"]
     given_up = delivery["deadLettered"] + delivery["oversized"]
-    print(f"seed {seed}, {seconds:.0f} s")
+    print(f"seed {assault.seed}")
     _print_table(
         {
             "writes": sum(client.writes for client in assault.clients),
@@ -263,8 +263,8 @@ def attack(seed: int, seconds: float, writes_per_s: float, logs: Path) -> int:
             "rebuilds by hand": assault.rebuilds,
             "rebuilds that failed": assault.failed_rebuilds,
             **statistics["errors"],
-            **{f"outcome {outcome}": count for outcome, count in said.most_common()},
-            "faults at the end": faults,
+            **{f"outcome {outcome}": count for outcome, count in outcomes(session).most_common()},
+            "faults at the end": sum(1 for _ in documents(firestore, "balanceFaults")),
             "events given up": given_up,
             "differences": len(differences),
         }
@@ -272,6 +272,15 @@ def attack(seed: int, seconds: float, writes_per_s: float, logs: Path) -> int:
     if not delivery["made"]:
         print("nothing was delivered: this was no attack")
     return 1 if differences or given_up or not delivery["made"] else 0
+
+
+def attack_and_judge(seed: int, seconds: float, writes_per_s: float, logs: Path) -> int:
+    """Run it all; returns the exit code."""
+    with running(project=PROJECT, logs=logs) as session:
+        os.environ["FIRESTORE_EMULATOR_HOST"] = session.firestore_host
+        firestore = connect(PROJECT, "(default)")
+        assert isinstance(firestore, SdkFirestore)
+        return judge(session, firestore, attack(session, firestore, seed, seconds, writes_per_s))
 
 
 def _wait(assault: Attack, session: Session, seconds: float) -> None:
@@ -309,9 +318,9 @@ def main() -> int:
     if given.minutes <= 0 or given.rate <= 0:
         parser.error("--minutes and --rate must be more than 0")
     if given.logs is not None:
-        return attack(given.seed, given.minutes * 60, given.rate, given.logs)
+        return attack_and_judge(given.seed, given.minutes * 60, given.rate, given.logs)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        return attack(given.seed, given.minutes * 60, given.rate, Path(folder))
+        return attack_and_judge(given.seed, given.minutes * 60, given.rate, Path(folder))
 
 
 if __name__ == "__main__":
