@@ -7,10 +7,10 @@ from typing import Any, Protocol, TypeVar
 
 from google.cloud.firestore_v1 import types
 
-from tests.simulation.auditor import value_of
 from tests.simulation.database import ROOT
 from tests.simulation.product import LATER_CURRENCY
 from tests.simulation.profile import Profile
+from tests.simulation.values import Read, fields_of
 
 T = TypeVar("T")
 
@@ -77,10 +77,12 @@ class App:
         profile: Profile,
         scene: Scene,
         log: Log | None,
+        read: Read = fields_of,
     ) -> None:
         """`documents` are those that exist, by path."""
         self._database = database
         self._documents = documents
+        self._fields = read
         self._random = random
         self._profile = profile
         self._scene = scene
@@ -176,7 +178,7 @@ class App:
 
     def _read(self, path: str) -> dict[str, Any] | None:
         document = self._documents.get(path)
-        return None if document is None else {key: value_of(value) for key, value in document.fields.items()}
+        return None if document is None else self._fields(document)
 
     def _set(self, path: str, data: dict[str, Any]) -> Any:
         write = _WritePb()
@@ -216,5 +218,4 @@ def _encode(message: Any, value: Any) -> None:
 def _shown(write: Any) -> str:
     if write.delete:
         return f"delete {write.delete[len(ROOT) :]}"
-    fields = {key: value_of(value) for key, value in sorted(write.update.fields.items())}
-    return f"set {write.update.name[len(ROOT) :]} {fields}"
+    return f"set {write.update.name[len(ROOT) :]} {fields_of(write.update)}"

@@ -6,15 +6,19 @@ from typing import Any
 from balance.balances import VERSION
 from emulator.changes import Change
 from tests.simulation import auditor
-from tests.simulation.auditor import EXPONENTS, LATER_EXPONENTS, Discrepancy, Reading, Rules, StoredBalance, value_of
+from tests.simulation.auditor import EXPONENTS, LATER_EXPONENTS, Discrepancy, Reading, Rules, StoredBalance
 from tests.simulation.profile import Profile
+from tests.simulation.values import EPOCH, Fields, Read, fields_of, time_of
+
+_STALE = StoredBalance(0, "", EPOCH, {}, {})
 
 
 class Audit:
     """Follows the commits: what stands in the database now."""
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, read: Read = fields_of) -> None:
         self._profile = profile
+        self._read = read
         self._rules = Rules(EXPONENTS, profile.minor_units, profile.nested)
         self._later_rules = Rules(LATER_EXPONENTS, profile.minor_units, profile.nested)
         self.documents: dict[str, Any] = {}
@@ -58,11 +62,12 @@ class Audit:
         known = self._balances.get(id(document))
         if known is not None:
             return known[1]
-        version = document.fields["version"].integer_value
+        fields = self._read(document)
+        version = _version(fields)
         if version == 0:
-            return StoredBalance(0, "", (0, 0), {}, {})
+            return _STALE
         try:
-            stored = auditor.check_balance(group, document, self.rules(version))
+            stored = auditor.check_balance(group, fields, self.rules(version))
         except Discrepancy as error:
             raise Discrepancy(f"the balance of {group}: {error}") from None
         if stored.detail != "pairs" and not self._profile.small_documents:
@@ -73,16 +78,14 @@ class Audit:
 
     def check_writer(self, group: str, change: Change, together: Sequence[Change], *, may_lower: bool) -> None:
         """Raises Discrepancy when a balance was not written by the code of its version, or replaces a newer one's."""
-        was, is_now = (
-            side.fields["version"].integer_value if side is not None else 0 for side in (change.before, change.after)
-        )
+        was, is_now = (_version(self._read(side)) if side is not None else 0 for side in (change.before, change.after))
         if is_now == 0:
             return
         if is_now < was and not may_lower:
             raise Discrepancy(f"the balance of {group}: version {was} was overwritten by version {is_now}")
         for other in together:
             record = other.after if "/balanceEvents/" in other.name else None
-            if record is not None and record.fields["version"].integer_value != is_now:
+            if record is not None and _version(self._read(record)) != is_now:
                 raise Discrepancy(f"the balance of {group} is of version {is_now}, but its record of another")
 
     def check(self, group: str, stored: StoredBalance) -> None:
@@ -103,7 +106,7 @@ class Audit:
 
     def owes_nothing(self, group: str) -> bool:
         """Whether no balance at all is the right balance of a group."""
-        empty = StoredBalance(VERSION, "pairs", (0, 0), {}, {})
+        empty = StoredBalance(VERSION, "pairs", EPOCH, {}, {})
         try:
             self.check(group, empty)
         except Discrepancy:
@@ -119,7 +122,7 @@ class Audit:
         }
         stored = {}
         for fault_path, document in self.collection("balanceFaults"):
-            data = {key: value_of(value) for key, value in document.fields.items()}
+            data = self._read(document)
             key = (fault_path.split("/")[1] if fault_path.startswith("groups/") else None, data["source"])
             if key in stored:
                 raise Discrepancy(f"there are two faults of {key}")
@@ -132,9 +135,9 @@ class Audit:
             raise Discrepancy(f"faults are stored for {sorted(stored, key=str)}, but should be for {sorted(expected, key=str)}")
         for key, data in stored.items():
             if data["field"] not in expected[key].fields:
-                raise Discrepancy(f"the fault of {key[1]} names {data['field']}, not {set(expected[key].fields)}")
-            update_time = self.documents[key[1]].update_time
-            if data["since"] != (update_time.seconds, update_time.nanos):
+                raise Discrepancy(f"the fault of {key[1]} names {data['field']}, not {sorted(expected[key].fields)}")
+            update_time = time_of(self.documents[key[1]].update_time)
+            if data["since"] != update_time:
                 raise Discrepancy(f"the fault of {key[1]} is since {data['since']}, not {update_time}")
 
     def _read_all(self, version: int) -> dict[str, Reading]:
@@ -144,7 +147,12 @@ class Audit:
         for path, document in (*self.collection("expenses"), *self.collection("settlements")):
             _, reading = self._readings.get((id(document), is_later), (None, None))
             if reading is None:
-                reading = auditor.read(path, document, rules)
+                reading = auditor.read(path, self._read(document), rules)
                 self._readings[id(document), is_later] = (document, reading)
             readings[path] = reading
         return readings
+
+
+def _version(fields: Fields) -> int:
+    version = fields.get("version")
+    return version if type(version) is int else 0

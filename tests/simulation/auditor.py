@@ -7,6 +7,7 @@ arithmetic, nor the representation of a balance. It knows the two versions of th
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -62,23 +63,8 @@ class Rules:
         return 0 if self.minor_units and exponent is not None else exponent
 
 
-def value_of(message: Any) -> Any:
-    """A protobuf Value as Python; times as (seconds, nanos)."""
-    kind = message.WhichOneof("value_type")
-    if kind == "map_value":
-        return {key: value_of(inner) for key, inner in message.map_value.fields.items()}
-    if kind == "array_value":
-        return [value_of(inner) for inner in message.array_value.values]
-    if kind == "timestamp_value":
-        return (message.timestamp_value.seconds, message.timestamp_value.nanos)
-    if kind in (None, "null_value"):
-        return None
-    return getattr(message, kind)
-
-
-def read(path: str, document: Any, rules: Rules) -> Reading:
-    """What the document at this path says."""
-    data = {key: value_of(value) for key, value in document.fields.items()}
+def read(path: str, data: Mapping[str, Any], rules: Rules) -> Reading:
+    """What the document at this path says; `data` are its fields."""
     if data.get("deletedAt") is not None:
         return Reading()
     segments = path.split("/")
@@ -185,7 +171,7 @@ class StoredBalance:
 
     version: int
     detail: str
-    as_of: tuple[int, int]
+    as_of: datetime
     pairs: Pairs
     nets: Nets
 
@@ -194,9 +180,8 @@ _FIELDS = {"groupId", "balancesByCurrency", "simplifiedDebts", "lastUpdatedAt", 
 _ROW = {"uid", "owes", "owedBy", "netBalance"}
 
 
-def check_balance(group: str, document: Any, rules: Rules) -> StoredBalance:
-    """A stored balance; raises Discrepancy when it contradicts itself."""
-    data = {key: value_of(value) for key, value in document.fields.items()}
+def check_balance(group: str, data: Mapping[str, Any], rules: Rules) -> StoredBalance:
+    """A stored balance, given its fields; raises Discrepancy when it contradicts itself."""
     if set(data) != _FIELDS:
         raise Discrepancy(f"its fields are {sorted(data)}")
     if data["groupId"] != group or data["detail"] not in ("pairs", "nets", "none"):

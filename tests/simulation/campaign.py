@@ -1,8 +1,11 @@
 """Many schedules, on several processors."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 
 from tests.simulation.mutants import Mutant
@@ -28,12 +31,26 @@ class Report:
 def run(seeds: Sequence[int]) -> Report:
     """Run these schedules, one after the other."""
     report = Report()
-    for seed in seeds:
-        try:
-            report.figures.add(Simulation(seed).run())
-        except Failure as failure:
-            report.failures[seed] = str(failure)
+    with _collected_by_hand() as collect:
+        for seed in seeds:
+            try:
+                report.figures.add(Simulation(seed).run())
+            except Failure as failure:
+                report.failures[seed] = str(failure)
+            collect()
     return report
+
+
+@contextmanager
+def _collected_by_hand() -> Iterator[Callable[[], object]]:
+    """Garbage is collected only when the function given is called: after each schedule, all of which is one cycle then."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield partial(gc.collect, 0)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def run_in_parallel(seeds: range, jobs: int, progress: Callable[[Report], None]) -> Report:

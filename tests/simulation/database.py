@@ -5,9 +5,10 @@ fail, or its process die. Requests, answers and errors are encoded, decoded and 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import cache, lru_cache
 from random import Random
 from typing import Any
 
@@ -23,40 +24,38 @@ from emulator.transactions import Waiting
 from tests.simulation.product import Product
 from tests.simulation.profile import SECOND_US, Chaos, Fate, Profile
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.values import Reader, shuffled, to_time, to_us
 
 DATABASE = "projects/demo/databases/(default)"
 ROOT = f"{DATABASE}/documents/"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONFLICTS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def to_time(time_us: int) -> datetime:
-    """Microseconds since the epoch as a datetime."""
-    return _EPOCH + timedelta(microseconds=time_us)
-
-
-def to_us(time: datetime) -> int:
-    """A datetime as microseconds since the epoch."""
-    return (time - _EPOCH) // _MICROSECOND
 
 
 class Network:
-    """What lies between processes and the engine: latency, faults, and the decoded documents that they share."""
+    """What lies between processes and the engine: latency, faults, and the read documents that they share."""
 
-    def __init__(self, engine: Engine, scheduler: Scheduler, random: Random, profile: Profile, chaos: Chaos) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        scheduler: Scheduler,
+        random: Random,
+        profile: Profile,
+        chaos: Chaos,
+        reader: Reader,
+        order: Random,
+    ) -> None:
+        """`order` is for the order of maps, where any may come."""
         self.engine = engine
         self.scheduler = scheduler
         self.random = random
         self.chaos = chaos
+        self.reader = reader
         self.met: Counter[Fate] = Counter()
         """What happened to calls, and how often."""
         self.real_codec = profile.real_codec
         self.slow_queries = profile.slow_queries
         self._slow = profile.slow
-        self._decoded: dict[int, tuple[Any, tuple[dict[str, Any], datetime]]] = {}
-        self._prepared: dict[Any, PreparedQuery] = {}
-        self._next_tick_us = 0
+        self._order = order
 
     def latency_us(self) -> int:
         """How long a call is under way."""
@@ -86,21 +85,9 @@ class Network:
         """Have the engine end what waited or lived too long at that time."""
         self.scheduler.at(time_us, self.engine.tick)
 
-    def decoded(self, product: Product, document: Any) -> tuple[dict[str, Any], datetime]:
-        """The fields and update time of a stored document, which never changes; every copy of the product decodes alike."""
-        found = self._decoded.get(id(document))
-        if found is None:
-            codec = product.store
-            found = (document, (codec.decode_fields(document.fields), codec.to_datetime(document.update_time)))
-            self._decoded[id(document)] = found
-        return found[1]
-
-    def prepared(self, query: Any, request: Callable[[], Any]) -> PreparedQuery:
-        """The engine's form of a query."""
-        found = self._prepared.get(query)
-        if found is None:
-            message = request()
-            found = self._prepared[query] = PreparedQuery(message.parent, message.structured_query)
+    def arranged(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields with every map in some order: what the product decodes itself comes as the process has it."""
+        found: dict[str, Any] = shuffled(fields, self._order)
         return found
 
 
@@ -109,6 +96,13 @@ def codec(product: Product) -> Any:
     """The product's own store, of which only the requests and answers are used: its client is never called."""
     transport = FirestoreGrpcTransport(channel=grpc.insecure_channel("127.0.0.1:1"))
     return product.store.SdkFirestore(FirestoreClient(transport=transport), DATABASE, is_emulator=True)
+
+
+@lru_cache(maxsize=1_000)
+def prepared(product: Product, query: Any) -> PreparedQuery:
+    """The engine's form of a query; most are asked again and again, in every schedule."""
+    request = codec(product).query_request(query)
+    return PreparedQuery(request.parent, request.structured_query)
 
 
 class SimulatedFirestore:
@@ -145,7 +139,7 @@ class SimulatedFirestore:
 
     def prepared(self, query: Any) -> PreparedQuery:
         """The engine's form of a query."""
-        return self.network.prepared(query, lambda: self.sdk.query_request(query))
+        return prepared(self.product, query)
 
     def before_read(self, *, in_transaction: bool) -> None:
         """Let time pass, and perhaps fail."""
@@ -184,15 +178,19 @@ class SimulatedFirestore:
         if document is None:
             return self.product.firestore.Snapshot(path, None, None, read_time)
         if self.network.real_codec:
-            return self.sdk.snapshot(document, self.product.store.to_timestamp(read_time))
-        return self.product.firestore.Snapshot(path, *self.network.decoded(self.product, document), read_time)
+            return self.decoded(document, read_time)
+        return self.product.firestore.Snapshot(path, *self.network.reader.version(document), read_time)
+
+    def decoded(self, document: Any, read_time: datetime) -> Any:
+        """A document as the product's own codec has it."""
+        snapshot = self.sdk.snapshot(document, self.product.store.to_timestamp(read_time))
+        return replace(snapshot, fields=self.network.arranged(snapshot.fields))
 
     def matches(self, query: Any, prepared: PreparedQuery, result: Any) -> list[Any]:
         """The answer to a query."""
         read_time = to_time(result.read_time_us)
         if query.select is not None:
-            projected = (prepared.project(document) for document in result.value)
-            return [self.sdk.snapshot(document, self.product.store.to_timestamp(read_time)) for document in projected]
+            return [self.decoded(prepared.project(document), read_time) for document in result.value]
         return [self.snapshot(document.name[len(ROOT) :], document, read_time) for document in result.value]
 
 

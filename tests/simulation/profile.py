@@ -94,7 +94,7 @@ class Profile:
     small_documents: bool
     """The product's limit for a balance document is so low that levels of detail change."""
     real_codec: bool
-    """Events travel as bytes, and every snapshot is decoded by the product's own codec."""
+    """Events travel as bytes, every snapshot is decoded by the product's own codec, and maps come in any order."""
     optimistic: bool
     instances: int
     coarse_clock: bool

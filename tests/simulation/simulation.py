@@ -7,7 +7,7 @@ drains, the auditor compares every balance and fault with the documents, and eve
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from random import Random
 from typing import Any
@@ -23,10 +23,11 @@ from emulator.engine import Settings as EngineSettings
 from tests.simulation.app import App, Log, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
-from tests.simulation.database import DATABASE, ROOT, Network, SimulatedFirestore, to_time
+from tests.simulation.database import DATABASE, ROOT, Network, SimulatedFirestore
 from tests.simulation.product import LATER_VERSION, Edit, Product, product
 from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Roll, draw
 from tests.simulation.scheduler import Scheduler, Signal, kill
+from tests.simulation.values import Reader, to_time, to_us
 
 START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00Z
 MAX_STEPS = 60_000
@@ -106,10 +107,11 @@ class Simulation:
         self.log: Log | None = None if trace is None else self._trace
         self.engine = Engine(DATABASE, self.scheduler.clock, settings=EngineSettings(optimistic=self.profile.optimistic))
         self.engine.subscribe(self._on_commit)
-        self.network = Network(self.engine, self.scheduler, self.random, self.profile, self.chaos)
+        reader = Reader()
+        self.network = Network(self.engine, self.scheduler, self.random, self.profile, self.chaos, reader, order=Random(seed))
         self.scene = scene(self.random, self.profile)
-        self.audit = Audit(self.profile)
-        self.app = App(self.network, self.audit.documents, self.random, self.profile, self.scene, self.log)
+        self.audit = Audit(self.profile, reader.fields)
+        self.app = App(self.network, self.audit.documents, self.random, self.profile, self.scene, self.log, reader.fields)
         self.figures = Figures(schedules=1)
         self.events: list[Event] = []
         self.processes: list[Process] = []
@@ -469,15 +471,18 @@ class Simulation:
             for side, document in (("old_value", before), ("value", after)):
                 if document is not None:
                     getattr(data, side).ParseFromString(document.SerializeToString())
-            return copy.events.decode(data.SerializeToString(), kind=kind, event_id=id_, time=to_time(time_us))
-        version, decoded = copy.events.Version, self.network.decoded
+            decoded = copy.events.decode(data.SerializeToString(), kind=kind, event_id=id_, time=to_time(time_us))
+            sides = {side: version for side in ("before", "after") if (version := getattr(decoded, side)) is not None}
+            arranged = {side: replace(it, fields=self.network.arranged(it.fields)) for side, it in sides.items()}
+            return replace(decoded, **arranged)
+        version, read = copy.events.Version, self.network.reader.version
         return copy.events.SourceEvent(
             event_id=id_,
             time=to_time(time_us),
             source=event.source,
             kind=kind,
-            before=None if before is None else version(*decoded(copy, before)),
-            after=None if after is None else version(*decoded(copy, after)),
+            before=None if before is None else version(*read(before)),
+            after=None if after is None else version(*read(after)),
         )
 
     def _answered(self, event: Event, group: str | None, outcome: str) -> None:
@@ -554,7 +559,7 @@ class Simulation:
             return False
         stored = self.audit.balance(group)
         assert stored is not None, "it was repaired"
-        as_of_us = stored.as_of[0] * SECOND_US + stored.as_of[1] // 1_000
+        as_of_us = to_us(stored.as_of)
         is_unreadable = now_us - as_of_us > HOUR_US - MINUTE_US
         return any(
             now_us - event.change.commit_time_us > RECORD_TTL_US // 2 - HOUR_US

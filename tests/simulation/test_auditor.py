@@ -6,9 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from google.cloud.firestore_v1 import types
 
-from balance.values import encode_fields_into
 from tests.simulation.auditor import (
     EXPONENTS,
     LATER_EXPONENTS,
@@ -24,12 +22,6 @@ from tests.simulation.auditor import (
 )
 
 RULES = Rules(EXPONENTS)
-
-
-def document(fields: dict[str, Any]) -> Any:
-    message = types.Document.pb()()
-    encode_fields_into(message.fields, fields)
-    return message
 
 
 def row(uid: str, owes: dict[str, float], owed_by: dict[str, float], net: float) -> dict[str, Any]:
@@ -59,11 +51,11 @@ EXPENSE = {
 
 
 def test_a_right_balance_passes() -> None:
-    stored = check_balance("g", document(balance()), RULES)
-    compare(stored, [read("expenses/e", document(EXPENSE), RULES)], "g")
+    stored = check_balance("g", balance(), RULES)
+    compare(stored, [read("expenses/e", EXPENSE, RULES)], "g")
     with pytest.raises(Discrepancy, match="but the documents say"):
         compare(stored, [], "g")
-    compare(check_balance("g", document(balance()), RULES), [read("expenses/e", document(EXPENSE), RULES)], "g")
+    compare(check_balance("g", balance(), RULES), [read("expenses/e", EXPENSE, RULES)], "g")
 
 
 def _without(name: str) -> Callable[[dict[str, Any]], None]:
@@ -100,7 +92,7 @@ def test_a_bent_balance_is_noticed(bend: Callable[[dict[str, Any]], None]) -> No
     fields = balance()
     bend(fields)
     with pytest.raises(Discrepancy):
-        check_balance("g", document(fields), RULES)
+        check_balance("g", fields, RULES)
 
 
 @pytest.mark.parametrize(
@@ -119,19 +111,19 @@ def test_a_bent_balance_is_noticed(bend: Callable[[dict[str, Any]], None]) -> No
     ],
 )
 def test_malformed_documents_are_faults(changes: dict[str, Any], wrong: str) -> None:
-    reading = read("expenses/e", document({**EXPENSE, **changes}), RULES)
+    reading = read("expenses/e", {**EXPENSE, **changes}, RULES)
     assert reading.fault == Fault(None if wrong == "groupId" else "g", frozenset({wrong}))
-    deleted = read("expenses/e", document({**EXPENSE, **changes, "deletedAt": "then"}), RULES)
+    deleted = read("expenses/e", {**EXPENSE, **changes, "deletedAt": "then"}, RULES)
     assert deleted == Reading()
 
 
 def test_the_later_version_knows_a_currency_more() -> None:
-    reading = read("expenses/e", document({**EXPENSE, "currency": "XTS"}), Rules(LATER_EXPONENTS))
+    reading = read("expenses/e", {**EXPENSE, "currency": "XTS"}, Rules(LATER_EXPONENTS))
     assert reading.fault is None
 
 
 def test_amounts_round_half_up_and_pairs_are_netted() -> None:
     expense = {**EXPENSE, "splits": [{"uid": "bo", "amount": "3.335"}, {"uid": "bo", "amount": 0.005}]}
     settlement = {"groupId": "g", "payerId": "bo", "payeeId": "ana", "amount": 10, "currency": "USD"}
-    readings = [read("expenses/e", document(expense), RULES), read("settlements/s", document(settlement), RULES)]
+    readings = [read("expenses/e", expense, RULES), read("settlements/s", settlement, RULES)]
     assert expected_pairs(expected_debts(readings, "g")) == {("USD", "ana", "bo"): Decimal("6.65")}

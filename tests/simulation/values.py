@@ -1,0 +1,86 @@
+"""What documents hold, as plain Python, in an order that the process has no say in.
+
+The order of a protobuf map differs from process to process. Here the keys of every map come sorted, so that nothing that a
+schedule does or says depends on it; or shuffled by chance that the seed decides, for whoever must bear every order.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Fields = dict[str, Any]
+Read = Callable[[Any], Fields]
+"""Gives the fields of a document. They are shared: never modify them."""
+
+
+def to_time(time_us: int) -> datetime:
+    """Microseconds since the epoch as a datetime."""
+    return EPOCH + timedelta(microseconds=time_us)
+
+
+def to_us(time: datetime) -> int:
+    """A datetime as microseconds since the epoch."""
+    return (time - EPOCH) // _MICROSECOND
+
+
+def time_of(timestamp: Any) -> datetime:
+    """A protobuf timestamp, in whole microseconds as the database's are, as a datetime."""
+    return EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1_000)
+
+
+def fields_of(document: Any) -> Fields:
+    """The fields of a document, or of a map value."""
+    fields = document.fields
+    return {name: value_of(fields[name]) for name in sorted(fields)}
+
+
+def value_of(message: Any) -> Any:
+    """A protobuf Value as Python."""
+    kind = message.WhichOneof("value_type")
+    if kind == "map_value":
+        return fields_of(message.map_value)
+    if kind == "array_value":
+        return [value_of(inner) for inner in message.array_value.values]
+    if kind == "timestamp_value":
+        return time_of(message.timestamp_value)
+    if kind in (None, "null_value"):
+        return None
+    return getattr(message, kind)
+
+
+class Reader:
+    """Reads each stored document once, for all who want to know what it holds: it never changes."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, Fields, datetime]] = {}
+
+    def fields(self, document: Any) -> Fields:
+        """Its fields."""
+        return self._read(document)[1]
+
+    def version(self, document: Any) -> tuple[Fields, datetime]:
+        """Its fields and its update time."""
+        _, fields, update_time = self._read(document)
+        return fields, update_time
+
+    def _read(self, document: Any) -> tuple[Any, Fields, datetime]:
+        known = self._known.get(id(document))
+        if known is None:
+            # With the document itself, which keeps its id from being given to another.
+            known = self._known[id(document)] = (document, fields_of(document), time_of(document.update_time))
+        return known
+
+
+def shuffled(value: Any, random: Random) -> Any:
+    """A copy with every map in some order."""
+    if isinstance(value, dict):
+        names = sorted(value)
+        random.shuffle(names)
+        return {name: shuffled(value[name], random) for name in names}
+    if isinstance(value, list):
+        return [shuffled(inner, random) for inner in value]
+    return value
