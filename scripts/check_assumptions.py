@@ -1,9 +1,10 @@
 """Check against a real project what the protocol assumes of Firestore.
 
 The tests run on the embedded Firestore; what only Google's can confirm is checked here: that a read sees exactly the commits up
-to its time, that the past can be read, that transactions are protected against phantoms, how errors are told apart, that a
-balance of the largest size is accepted. With --deployed also, through the deployed functions, how far the time of a delete's
-event is off its commit, and whether the event of a document of 700 KiB arrives.
+to its time, that the past can be read, that transactions are protected against phantoms, how errors are told apart, which uids
+can be keys of a map, that a balance of the largest size is accepted. With --deployed also, through the deployed functions,
+how far the time of a delete's event is off its commit, and whether the event of a document of 700 KiB arrives. With --slow also
+that transactions time out, and how that shows, which takes six minutes.
 
 It writes to a collection of its own (balanceAssumptions) and to a group of its own, and removes both. It costs a few hundred
 reads and writes. The project must be named, and a real one confirmed.
@@ -15,7 +16,7 @@ exit codes:
 
 examples:
   python -m scripts.check_assumptions --project my-staging
-  python -m scripts.check_assumptions --project my-staging --deployed --yes
+  python -m scripts.check_assumptions --project my-staging --deployed --slow --yes
 """
 
 import sys
@@ -29,11 +30,14 @@ from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
+from google.api_core.exceptions import GoogleAPICallError, InvalidArgument
 from google.cloud.firestore_v1 import types
 
 from balance import balances
-from balance.balances import Detail, of_ledger, size_bytes
+from balance.balances import Detail, is_updatable, of_ledger, size_bytes
 from balance.firestore import (
+    DELETE,
+    SERVER_TIME,
     Create,
     Delete,
     Directory,
@@ -42,13 +46,15 @@ from balance.firestore import (
     Snapshot,
     TransientError,
     UnreadablePast,
+    Update,
     Write,
     transaction,
 )
 from balance.ledger import Ledger
+from balance.rebuild import APPLIED_AT_MARGIN
 from balance.retry import Retry
 from balance.settings import Settings
-from balance.sources import Kind
+from balance.sources import Kind, uid_fault
 from balance.store import SdkFirestore, translated
 from balance.writes import EVENT_TIME_ERROR
 from scripts.command import documented_parser, run
@@ -59,6 +65,32 @@ COMMITS = 30
 PATIENCE_S = 60.0
 LARGE_BYTES = 700 * 1024
 """More than an event may have (512 KB), less than a document may (1 MiB)."""
+MAX_ID_BYTES = 1_500
+ODD_UIDS = (
+    *("a.b", "a/b", "a`b", "a\\b", "a\\", "`", ".", "..", "'", '"', "*", "~[]", "1", "0x", " ", "a b", "\n", "-", "$", "%2E"),
+    *(
+        "_",
+        "__",
+        "___",
+        "__x",
+        "x__",
+        "é",
+        "e\u0301",
+        "日本",
+        "🦄",
+        "\u200b",
+        "true",
+        "null",
+        "x" * MAX_ID_BYTES,
+        "é" * (MAX_ID_BYTES // 2),
+    ),
+)
+"""Each may be a key of a map; most must be quoted in the path of a field."""
+REFUSED_UIDS = ("", "____", "__x__", "__a.b__", "__é__", "x" * (MAX_ID_BYTES + 1), "é" * (MAX_ID_BYTES // 2 + 1))
+IDLE_S = 75.0
+"""Longer than a transaction may be idle (60 s)."""
+TOTAL_S = 285.0
+"""Longer than a transaction may last (270 s)."""
 
 
 class Refuted(Exception):
@@ -265,6 +297,137 @@ def the_largest_balance_is_accepted(laboratory: Laboratory) -> str:
     return f"{size_bytes(balance):,} bytes by our estimate, {len(balance.ledger['USD']):,} pairs"
 
 
+def a_document_above_1_mib_is_refused_for_good(laboratory: Laboratory) -> str:
+    """No retry makes it smaller: such an error must not be taken for one that passes."""
+    refused = _refusal(laboratory, Set(laboratory.path("too-large"), {"text": "x" * 1_000_000, "more": "x" * 100_000}))
+    if refused is None:
+        raise Refuted("it was stored")
+    return refused
+
+
+def odd_uids_are_keys_like_others(laboratory: Laboratory) -> str:
+    """A balance is set with uids as keys, and updated and thinned out at paths in which they are quoted."""
+    path = laboratory.settings.layout.balance(laboratory.group)
+    wrong = [uid for uid in ODD_UIDS if uid_fault(uid)]
+    assert not wrong, f"by our own rules {wrong} are no uids"
+
+    def stored() -> Any:
+        return (laboratory.read(path).fields or {}).get("balancesByCurrency")
+
+    rows = {uid: {"uid": uid, "owes": {uid: 1}} for uid in ODD_UIDS}
+    _accept(laboratory, "all of them as keys", Set(path, {"balancesByCurrency": {"USD": rows}}))
+    if stored() != {"USD": rows}:
+        raise Refuted("a document was not read as it was set")
+    in_paths = [uid for uid in ODD_UIDS if is_updatable({"USD": {(uid, "x"): 1}})]
+    for uid in in_paths:
+        rows[uid] = {"uid": uid, "owes": {uid: 2}}
+        _accept(laboratory, f"{uid[:20]!r} in a path", Update(path, {("balancesByCurrency", "USD", uid): rows[uid]}))
+        if stored() != {"USD": rows}:
+            raise Refuted(f"the update at {uid[:20]!r} went elsewhere")
+    _accept(laboratory, "deletes", Update(path, {("balancesByCurrency", "USD", uid): DELETE for uid in in_paths[1:]}))
+    if set(stored()["USD"]) != {uid for uid in ODD_UIDS if uid not in in_paths[1:]}:
+        raise Refuted("deletes at quoted paths removed others, or not all")
+    return f"{len(ODD_UIDS)} of them, {len(in_paths)} in paths"
+
+
+def the_longest_uids_may_lie_within_each_other(laboratory: Laboratory) -> str:
+    """A row of a balance holds uids below a uid: the limit of a path must not apply to what is set as a whole."""
+    path = laboratory.settings.layout.balance(laboratory.group)
+    debtor, creditor = "d" * MAX_ID_BYTES, "c" * MAX_ID_BYTES
+    fields = {"balancesByCurrency": {"USD": {debtor: {"owes": {creditor: 1}}, creditor: {"owedBy": {debtor: 1}}}}}
+    _accept(laboratory, "two uids of 1,500 bytes below each other", Set(path, fields))
+    if laboratory.read(path).fields != fields:
+        raise Refuted("they were not read as they were set")
+    longest = max(range(1, MAX_ID_BYTES + 1), key=lambda length: (is_updatable({"USD": {("." * length, "x"): 1}}), length))
+    for letter in "x.`":
+        uid = letter * longest
+        _accept(
+            laboratory,
+            f"a uid of {longest} times {letter!r} in a path",
+            Update(path, {("balancesByCurrency", "USD", uid): {"owes": {creditor: 1}}}),
+        )
+        found: Any = laboratory.read(path).fields
+        if found["balancesByCurrency"]["USD"].get(uid) != {"owes": {creditor: 1}}:
+            raise Refuted(f"the update at {longest} times {letter!r} went elsewhere")
+    return f"twice 1,500 bytes in a document; {longest:,} bytes in the path of an update"
+
+
+def what_we_call_no_uid_firestore_refuses(laboratory: Laboratory) -> str:
+    """Such a uid makes a fault of its document; were it accepted, the fault would be needless, but nothing would break."""
+    for uid in REFUSED_UIDS:
+        assert uid_fault(uid), f"by our own rules {uid!r} is a uid"
+        if _refusal(laboratory, Set(laboratory.path("refused"), {"USD": {uid: 1}})) is None:
+            raise Refuted(f"{uid[:20]!r} ({len(uid.encode())} bytes) is accepted as a key")
+    return f"{len(REFUSED_UIDS)} of them"
+
+
+def the_servers_time_in_a_document_is_near_its_commit(laboratory: Laboratory) -> str:
+    """A rebuild finds newer records by `appliedAt`, with a margin."""
+    errors = []
+    for number in range(10):
+        path = laboratory.path(f"time-{number}")
+        committed = laboratory.write(Set(path, {"appliedAt": SERVER_TIME}))
+        errors.append(abs((laboratory.read(path).fields or {})["appliedAt"] - committed))
+    if max(errors) > APPLIED_AT_MARGIN / 2:
+        raise Refuted(f"it was off by {max(errors)}")
+    return f"off by {max(errors).total_seconds() * 1000:.3f} ms at most, in {len(errors)} commits"
+
+
+def _refusal(laboratory: Laboratory, write: Write) -> str | None:
+    """What Firestore says when it refuses a write for good; None when it accepts it. Raises Refuted for another error."""
+    try:
+        with transaction(laboratory.firestore) as attempt:
+            attempt.get([write.path])
+            attempt.commit([write])
+    except InvalidArgument as error:
+        return str(error)[:80]
+    except (TransientError, GoogleAPICallError) as error:
+        raise Refuted(f"it was refused, but with an error that means something else: {error}") from None
+    return None
+
+
+def _accept(laboratory: Laboratory, what: str, write: Write) -> None:
+    """Raises Refuted when Firestore refuses a write for good."""
+    try:
+        laboratory.write(write)
+    except GoogleAPICallError as error:
+        raise Refuted(f"{what}: {error}") from None
+
+
+def _timed_out(laboratory: Laboratory, name: str, wait: Callable[[Callable[[], object]], object]) -> str:
+    """How the end of a transaction shows that read a document, then waited, perhaps reading again, and then commits."""
+    path = laboratory.path(name)
+    laboratory.write(Set(path, {}))
+    try:
+        with transaction(laboratory.firestore) as attempt:
+            attempt.get([path])
+            wait(lambda: attempt.get([path]))
+            attempt.commit([Set(path, {"late": True})])
+    except TransientError as error:
+        laboratory.write(Set(path, {"free": True}))
+        return str(error)[:80]
+    except GoogleAPICallError as error:
+        raise Refuted(f"it failed with an error that means something else: {error}") from None
+    raise Refuted("it could still commit: locks of a process that was killed may last as long")
+
+
+def an_idle_transaction_times_out(laboratory: Laboratory) -> str:
+    """It is run again; and the locks of a process that was killed go."""
+    return _timed_out(laboratory, "idle", lambda _: time.sleep(IDLE_S))
+
+
+def a_long_transaction_times_out(laboratory: Laboratory) -> str:
+    """It is run again, however busy it was."""
+
+    def keep_busy(read: Callable[[], object]) -> None:
+        until = time.monotonic() + TOTAL_S
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, IDLE_S / 4))
+            read()
+
+    return _timed_out(laboratory, "long", keep_busy)
+
+
 def _circle(users: int) -> Ledger:
     """Everybody owes the next 19: nobody is owed more than they owe, so that there is nothing to suggest."""
     names = [f"user-{number:06}-with-a-uid-as-long-as-firebases" for number in range(users)]
@@ -329,6 +492,15 @@ OF_FIRESTORE: tuple[Callable[[Laboratory], str], ...] = (
     a_record_cannot_be_made_twice,
     an_ended_transaction_is_told_from_other_errors,
     the_largest_balance_is_accepted,
+    a_document_above_1_mib_is_refused_for_good,
+    odd_uids_are_keys_like_others,
+    the_longest_uids_may_lie_within_each_other,
+    what_we_call_no_uid_firestore_refuses,
+    the_servers_time_in_a_document_is_near_its_commit,
+)
+OF_TIME: tuple[Callable[[Laboratory], str], ...] = (
+    an_idle_transaction_times_out,
+    a_long_transaction_times_out,
 )
 OF_EVENTS: tuple[Callable[[Laboratory], str], ...] = (
     the_time_of_a_deletes_event_is_near_its_commit,
@@ -363,12 +535,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = documented_parser("check_assumptions", __doc__)
     add_arguments(parser, writes=True)
     parser.add_argument("--deployed", action="store_true", help="check the events too, through the functions deployed there")
+    parser.add_argument("--slow", action="store_true", help="check too that transactions time out, which takes six minutes")
     given = parser.parse_args(arguments)
 
     def check() -> int:
         if not given.project:
             raise UsageError("name the project with --project ID")
-        checks = (*OF_FIRESTORE, *(OF_EVENTS if given.deployed else ()))
+        checks = (*OF_FIRESTORE, *(OF_EVENTS if given.deployed else ()), *(OF_TIME if given.slow else ()))
         with laboratory_in(*open_database(given, writes=True)) as laboratory:
             return 1 if sum(not _holds(assumption, laboratory) for assumption in checks) else 0
 
