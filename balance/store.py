@@ -314,6 +314,9 @@ def translated(*, commit: bool = False, past: bool = False) -> Iterator[None]:
     except (grpc.RpcError, exceptions.GoogleAPICallError, exceptions.RetryError) as raised:
         error = exceptions.from_grpc_error(raised) if isinstance(raised, grpc.RpcError) else raised
         text = str(error)
+        # Too old is FAILED_PRECONDITION; INVALID_ARGUMENT with point-in-time recovery, which past the hour keeps whole minutes.
+        if past and isinstance(error, (exceptions.FailedPrecondition, exceptions.InvalidArgument)):
+            raise UnreadablePast(text) from raised
         is_expired = isinstance(error, exceptions.InvalidArgument) and "transaction" in text.lower()
         if (
             isinstance(error, _TRANSIENT)
@@ -321,8 +324,6 @@ def translated(*, commit: bool = False, past: bool = False) -> Iterator[None]:
             or (is_expired and "too big" not in text.lower())
         ):
             raise TransientError(text) from raised
-        if past and isinstance(error, exceptions.FailedPrecondition):
-            raise UnreadablePast(text) from raised
         raise error from (None if error is raised else raised)
 
 
