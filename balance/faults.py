@@ -49,3 +49,24 @@ def settle(firestore: Firestore, settings: Settings, kind: Kind, source: str, gr
         if writes:
             attempt.commit(writes)
     return fault
+
+
+def refresh(firestore: Firestore, settings: Settings, stored: Snapshot) -> bool:
+    """Have a stored fault that names no usable group say what is true of its document now; returns whether it did not.
+
+    What stands among such faults and is none of ours is removed. May raise TransientError.
+    """
+    layout = settings.layout
+    source = source_of(stored.fields)
+    if source is None or stored.path != layout.fault(None, source):
+        with transaction(firestore) as attempt:
+            attempt.get([stored.path])
+            attempt.commit([Delete(stored.path)])
+        return True
+    kind = layout.kind(source)
+    (present,) = firestore.get([source])
+    parsed = parse(kind, present.fields, settings.unit, layout.group_in_path(source))
+    if isinstance(parsed, Malformed) and parsed.group_id is None and stored.fields == document(present, parsed):
+        return False
+    settle(firestore, settings, kind, source, [None])
+    return True

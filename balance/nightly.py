@@ -1,8 +1,9 @@
 """The nightly reconciliation: check all groups, as many as the time allows, and repair what is not true.
 
 A run goes round all groups once, beginning after the last one that the run before it finished, and ends when it has come
-round or its time is over. So every group has its turn however many there are. The place is kept in the document
-`balanceReconcile/cursor`, written by nobody else; two runs at a time do each other no harm.
+round or its time is over. So every group has its turn however many there are. The faults of documents that name no usable
+group belong to no group's turn: they come first, some at a time. The place is kept in the document `balanceReconcile/cursor`,
+written by nobody else; two runs at a time do each other no harm.
 """
 
 import json
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, takewhile
 
-from balance import instance, reconcile
+from balance import faults, instance, reconcile
 from balance.backfill import reason
 from balance.bookkeeper import Bookkeeper
-from balance.firestore import SERVER_TIME, Firestore, Set, transaction
+from balance.firestore import SERVER_TIME, Firestore, Query, Set, Snapshot, transaction
 from balance.fleet import group_ids, in_parallel
 from balance.log import log
 from balance.reconcile import LAG_ALLOWED, REPAIRABLE, Report, State
@@ -30,6 +31,9 @@ CURSOR = "balanceReconcile/cursor"
 BUDGET_S = 480.0
 """A minute less than the function may take: what is under way must end, and the place be kept."""
 
+FAULTS_A_NIGHT = 1_000
+"""Of no usable group. They are few, unless an app writes garbage; then they must not take the groups' time."""
+
 _WORKERS = 4
 _KEEP_EVERY_S = 15.0
 _DIFFERENCES_LOGGED = 50
@@ -40,9 +44,17 @@ class Night:
     """What a run did."""
 
     counts: Counter[str]
-    """Groups by state, and `repaired` and `failed`."""
+    """Groups by state, and `repaired` and `failed`; `faults` of no usable group that were true no longer, and were settled."""
     came_round: bool
     """Every group was checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a run stopped: the ids of the last group and of the last fault of no usable group; None for the beginning."""
+
+    group: str | None
+    fault: str | None
 
 
 def handle() -> tuple[str, int]:
@@ -66,24 +78,27 @@ def run(
         return Night(counts, came_round=False)
     began = clock()
     start = _load(firestore)
-    last, kept = start, began
     came_round = False
 
     def in_time(_: object) -> bool:
         return clock() < began + budget_s
 
+    counted, last_fault = _refresh_faults(firestore, keeper.settings, start.fault, in_time)
+    counts.update(counted)
+    last, kept = start.group, clock()
+
     def ids() -> Iterator[str]:
         nonlocal came_round
-        yield from takewhile(in_time, _round(firestore, keeper.settings, start))
+        yield from takewhile(in_time, _round(firestore, keeper.settings, start.group))
         came_round = in_time(None)
 
     for group_id, found in in_parallel(ids(), lambda group_id: _reconcile(firestore, keeper, group_id), _WORKERS):
         counts.update(found)
         last = group_id
         if clock() > kept + _KEEP_EVERY_S:
-            _keep(firestore, last)
+            _keep(firestore, _Place(last, last_fault))
             kept = clock()
-    _keep(firestore, None if came_round else last)
+    _keep(firestore, _Place(None if came_round else last, last_fault))
     log(
         "ERROR" if counts["failed"] else "INFO",
         "reconciliation: " + (", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "no groups"),
@@ -144,16 +159,51 @@ def _log_found(report: Report, started: float) -> None:
     )
 
 
-def _load(firestore: Firestore) -> str | None:
+def _refresh_faults(
+    firestore: Firestore, settings: Settings, start: str | None, in_time: Callable[[object], bool]
+) -> tuple[list[str], str | None]:
+    """Settle some of the faults that name no usable group; returns what is to be counted, and where to go on.
+
+    The event that healed or removed such a document may be lost, and no group's turn comes upon the fault.
+    """
+    query = Query(collection=settings.layout.faults(None), after_id=start, limit=FAULTS_A_NIGHT)
+    stored = Retry().run(lambda: list(firestore.query(query)))
+    results = list(in_parallel(takewhile(in_time, stored), lambda fault: _refresh_fault(firestore, settings, fault), _WORKERS))
+    done = len(results)
+    came_round = done == len(stored) < FAULTS_A_NIGHT
+    last = None if came_round else stored[done - 1].path.rpartition("/")[2] if done else start
+    return list(chain.from_iterable(results)), last
+
+
+def _refresh_fault(firestore: Firestore, settings: Settings, fault: Snapshot) -> list[str]:
+    source = (fault.fields or {}).get("source")
+    try:
+        if not Retry().run(lambda: faults.refresh(firestore, settings, fault)):
+            return []
+    except Exception as error:  # noqa: BLE001 - one fault must not stop the others: it is named and counted
+        log(
+            "ERROR",
+            f"reconciliation: the fault {fault.path} of {source}: {reason(error)}",
+            source=source,
+            metric="updateFailures",
+            stack=traceback.format_exc(),
+        )
+        return ["failed"]
+    log("INFO", f"reconciliation: the fault {fault.path} of {source} was true no longer: it has been settled", source=source)
+    return ["faults"]
+
+
+def _load(firestore: Firestore) -> _Place:
     (cursor,) = Retry().run(lambda: firestore.get([CURSOR]))
-    after = (cursor.fields or {}).get("afterId")
-    return after if isinstance(after, str) else None
+    fields = cursor.fields or {}
+    group, fault = (id_ if isinstance(id_ := fields.get(name), str) else None for name in ("afterId", "afterFault"))
+    return _Place(group, fault)
 
 
-def _keep(firestore: Firestore, after: str | None) -> None:
+def _keep(firestore: Firestore, place: _Place) -> None:
     def write() -> None:
         with transaction(firestore) as attempt:
             attempt.get([CURSOR])
-            attempt.commit([Set(CURSOR, {"afterId": after, "updatedAt": SERVER_TIME})])
+            attempt.commit([Set(CURSOR, {"afterId": place.group, "afterFault": place.fault, "updatedAt": SERVER_TIME})])
 
     Retry().run(write)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from balance import nightly, orphans
+from balance import faults, nightly, orphans
 from balance.balances import VERSION
 from balance.reconcile import State, check
 from scripts import verify
-from tests.integration.deployment import Deployment, deployment
+from tests.integration.deployment import Deployment, deployment, expense
 
 
 @pytest.fixture
@@ -273,3 +273,99 @@ def test_a_group_that_fails_is_logged_and_stops_nobody(app: Deployment, capsys: 
     failure = next(entry for entry in logged(capsys) if entry.get("metric") == "updateFailures")
     assert failure["groupId"] == "g01"
     assert "CorruptRecord" in failure["stack"]
+
+
+# Faults of documents that name no usable group, when their events are lost.
+
+
+def groupless(app: Deployment, *names: str) -> None:
+    """Expenses of no usable group, with their faults."""
+    for name in names:
+        app.deliver(app.write(f"expenses/{name}", {**expense("g", b=1), "groupId": ""}))
+    assert set(names) <= {source.removeprefix("expenses/") for source in groupless_faults(app)}
+
+
+def groupless_faults(app: Deployment) -> list[str]:
+    """The documents for which such a fault is stored."""
+    return sorted(fault.get("source") for fault in app.client.collection("balanceFaults").get())
+
+
+def test_a_night_settles_the_faults_of_no_usable_group_whose_events_were_lost(
+    app: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.group("g")
+    groupless(app, "stays", "healed", "deleted", "changed", "elsewhere")
+    stays = app.database.get([app.settings.layout.fault(None, "expenses/stays")])[0]
+    app.write("expenses/healed", expense("g", b=1))
+    app.write("expenses/deleted", None)
+    app.write("expenses/changed", {**expense("g", b=1), "groupId": "a/b"})
+    app.write("expenses/elsewhere", {**expense("g", b=1), "amount": -1})
+    app.client.document("balanceFaults/stray").set({"note": "left by a hand"})
+    capsys.readouterr()
+    night = nightly.run(app.database, app.keeper)
+    assert night.counts["faults"] == 5
+    assert night.counts["failed"] == 0
+    assert groupless_faults(app) == ["expenses/changed", "expenses/stays"]
+    changed = app.client.document("expenses/changed").get()
+    fault = app.client.document(app.settings.layout.fault(None, "expenses/changed")).get()
+    assert fault.get("since") == changed.update_time
+    assert [fault.get("field") for fault in app.client.collection("groups/g/balanceFaults").get()] == ["amount"]
+    assert app.database.get([stays.path])[0].update_time == stays.update_time, "what was true was written again"
+    entries = logged(capsys)
+    named = {entry["source"] for entry in entries if "true no longer" in entry["message"] and "source" in entry}
+    assert named == {"expenses/healed", "expenses/deleted", "expenses/changed", "expenses/elsewhere"}
+    assert entries[-1]["counts"]["faults"] == 5
+    assert nightly.run(app.database, app.keeper).counts["faults"] == 0
+
+
+def test_faults_of_no_usable_group_have_their_turn_however_many_there_are(
+    app: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nightly, "FAULTS_A_NIGHT", 2)
+    names = [f"e{number}" for number in range(5)]
+    groupless(app, *names)
+    for name in names:
+        app.write(f"expenses/{name}", None)
+    left = []
+    for _ in range(3):
+        nightly.run(app.database, app.keeper)
+        left.append(len(groupless_faults(app)))
+    assert left == [3, 1, 0]
+    groupless(app, *names)
+    for name in names:
+        app.write(f"expenses/{name}", None)
+    nightly.run(app.database, app.keeper)
+    assert len(groupless_faults(app)) == 3, "it began again"
+
+
+def test_a_night_without_time_leaves_faults_and_keeps_its_place_among_them(app: Deployment) -> None:
+    groupless(app, "deleted")
+    app.write("expenses/deleted", None)
+    app.client.document(nightly.CURSOR).set({"afterId": "g01", "afterFault": "0"})
+    nightly.run(app.database, app.keeper, budget_s=0.0)
+    assert app.client.document(nightly.CURSOR).get().get("afterFault") == "0"
+    assert groupless_faults(app) == ["expenses/deleted"]
+
+
+def test_a_fault_that_cannot_be_settled_is_logged_and_stops_nobody(
+    app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet(app, 2)
+    groupless(app, "one", "other")
+    for name in ("one", "other"):
+        app.write(f"expenses/{name}", None)
+    really = faults.settle
+
+    def settle(*arguments: Any) -> Any:
+        if arguments[3] == "expenses/one":
+            raise RuntimeError("out of order")
+        return really(*arguments)
+
+    monkeypatch.setattr("balance.faults.settle", settle)
+    capsys.readouterr()
+    night = nightly.run(app.database, app.keeper)
+    assert night.counts == {"true": 2, "failed": 1, "faults": 1}
+    assert groupless_faults(app) == ["expenses/one"]
+    failure = next(entry for entry in logged(capsys) if entry.get("metric") == "updateFailures")
+    assert failure["source"] == "expenses/one"
+    assert "out of order" in failure["stack"]
