@@ -199,6 +199,12 @@ def test_every_command_of_the_roll_out_and_the_roll_back(operator: Operator) -> 
     assert operator.states() == {State.TRUE}
     assert operator.read("g05") == 10
 
+    # A new version finds what the one before it wrote.
+    operator.client.document("groups/g06/metadata/balance").update({"version": VERSION - 1})
+    operator.follow("A new version")
+    assert operator.states() == {State.TRUE}
+    assert operator.read("g06") == 10
+
     assert not any(operator.blocks.values()), "a command of the document was not run"
     operator.blocks = commands()
     operator.follow("Phase C: monitor")  # a second time everything exists, and is updated
