@@ -130,7 +130,8 @@ class PreparedQuery:
         if self._matches is not None:
             candidates = filter(self._matches, candidates)
         keyed = list(self._keyed(candidates))
-        _sort(keyed, self._orders)
+        if len(keyed) > 1:
+            _sort(keyed, self._orders)
         found = [
             document for _, document in keyed[self._bound(keyed, self._start, 0) : self._bound(keyed, self._end, len(keyed))]
         ]

@@ -15,6 +15,7 @@ from emulator.paths import field_name_fault
 
 MAX_DOCUMENT_BYTES = 1_048_576
 MAX_VALUE_BYTES = MAX_DOCUMENT_BYTES - 89
+MAX_FREE_LENGTH = MAX_VALUE_BYTES // 4  # no string of so many characters is too long, whichever they are
 MAX_DEPTH = 20
 MAX_VECTOR_DIMENSIONS = 2_048
 
@@ -104,10 +105,13 @@ def store_fields(fields: Any, depth: int = 1) -> None:
 
     `depth` is that of the fields: 1 in a document. Raises Fault if a document may not hold them.
     """
-    for name, value in fields.items():
+    for name in fields:  # not items(): that of a protobuf map is generic Python code
         fault = field_name_fault(name)
         if fault:
             raise Fault(f"a field name {fault}")
+        value = fields[name]
+        if depth <= MAX_DEPTH and (value.integer_value or 0 < len(value.string_value) <= MAX_FREE_LENGTH):
+            continue  # as most are, and nothing is to be checked
         try:
             store_value(value, depth)
         except Fault as deeper:
@@ -122,7 +126,7 @@ def store_value(value: Any, depth: int) -> None:
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
         string = value.string_value
-        if len(string) > MAX_VALUE_BYTES // 4 and len(string.encode()) > MAX_VALUE_BYTES:
+        if len(string) > MAX_FREE_LENGTH and len(string.encode()) > MAX_VALUE_BYTES:
             raise Fault(f"a string may have {MAX_VALUE_BYTES} bytes, this one has {len(string.encode())}")
     elif kind in ("integer_value", "boolean_value", "null_value"):
         pass
@@ -202,7 +206,7 @@ def _string_bytes(string: str) -> int:
 
 
 def _fields_bytes(fields: Any) -> int:
-    return 32 + sum(_string_bytes(name) + _value_bytes(value) for name, value in fields.items())
+    return 32 + sum(_string_bytes(name) + _value_bytes(fields[name]) for name in fields)
 
 
 def _value_bytes(value: Any) -> int:

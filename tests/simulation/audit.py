@@ -23,6 +23,10 @@ class Audit:
         self._later_rules = Rules(LATER_EXPONENTS, profile.minor_units, profile.nested)
         self.documents: dict[str, Any] = {}
         """By path, as stored."""
+        self._collections: dict[str, dict[str, Any]] = {}
+        """The same by the id of their collection."""
+        self._repaired: int | None = None
+        """The version of which everything was found right; None when something was written since."""
         self.details: set[str] = set()
         """The levels of detail that occurred."""
         self._readings: dict[tuple[int, bool], tuple[Any, Reading]] = {}
@@ -30,10 +34,12 @@ class Audit:
 
     def follow(self, path: str, document: Any | None) -> None:
         """A document was written, or deleted (None)."""
+        self._repaired = None
+        collection = self._collections.setdefault(path.split("/")[-2], {})
         if document is None:
-            del self.documents[path]
+            del self.documents[path], collection[path]
         else:
-            self.documents[path] = document
+            self.documents[path] = collection[path] = document
 
     def rules(self, version: int) -> Rules:
         """The rules of a version of the code."""
@@ -41,12 +47,7 @@ class Audit:
 
     def collection(self, collection_id: str) -> list[tuple[str, Any]]:
         """The paths and documents of all collections of this name, by path."""
-        infix = f"/{collection_id}/"
-        return sorted(
-            (path, found)
-            for path, found in self.documents.items()
-            if infix in f"/{path}" and path.split("/")[-2] == collection_id
-        )
+        return sorted(self._collections.get(collection_id, {}).items())
 
     def existing_groups(self) -> list[str]:
         """The groups whose document exists."""
@@ -97,12 +98,15 @@ class Audit:
 
     def check_repaired(self, version: int) -> None:
         """Every existing group has the right balance of this version, and every fault is right."""
+        if self._repaired == version:
+            return
         for group in self.existing_groups():
             stored = self.balance(group)
             if stored is None or stored.version != version:
                 raise Discrepancy(f"{group} has {'no balance' if stored is None else f'one of version {stored.version}'}")
             self.check(group, stored)
         self.check_faults(later=version > VERSION, everywhere=not (self._profile.loses_events or self._profile.new_rules))
+        self._repaired = version
 
     def owes_nothing(self, group: str) -> bool:
         """Whether no balance at all is the right balance of a group."""

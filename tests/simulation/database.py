@@ -66,15 +66,6 @@ class Network:
             return int((roll - 0.96) * 250 * SECOND_US)
         return int(1_000 / (roll + 0.02))
 
-    def call(self, operation: Callable[[], Any]) -> Any:
-        """Do something on the engine, after waiting for locks if need be."""
-        answer = operation()
-        if isinstance(answer, Waiting):
-            self.tick_at(answer.deadline_us)
-            self.scheduler.wait(answer.on_ready)
-            return answer.result()
-        return answer
-
     def post(self, writes: Sequence[Any]) -> None:
         """Write from outside of any transaction, without waiting for the answer."""
         answer = self.engine.commit(writes)
@@ -161,9 +152,14 @@ class SimulatedFirestore:
         raise AssertionError("a dead process went on")
 
     def call(self, operation: Callable[[], Any], *, commit: bool = False, past: bool = False) -> Any:
-        """Do something on the engine; its errors become the product's."""
+        """Do something on the engine, after waiting for locks if need be; its errors become the product's."""
         try:
-            return self.network.call(operation)
+            answer = operation()
+            if isinstance(answer, Waiting):
+                self.network.tick_at(answer.deadline_us)
+                self.network.scheduler.wait(answer.on_ready)
+                return answer.result()
+            return answer
         except RpcError as error:
             with self.product.store.translated(commit=commit, past=past):
                 raise from_grpc_status(error.code, error.message) from error

@@ -8,7 +8,7 @@ decides how they interleave, and hours cost nothing.
 import heapq
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from greenlet import getcurrent, greenlet
 
@@ -25,8 +25,10 @@ class Scheduler:
 
     def __init__(self, start_us: int, grain_us: int = 1) -> None:
         self.now_us = start_us
+        self._hub = getcurrent()
         self._grain_us = grain_us
-        self.steps = 0
+        self._steps_left = 0
+        self._is_spawning = False
         self._queue: list[tuple[int, int, Callable[..., Any]]] = []
         self._entries = 0
 
@@ -47,13 +49,11 @@ class Scheduler:
     def run(self, is_over: Callable[[], object], max_steps: int) -> bool:
         """Work off the queue until it is empty (True), `is_over`, or that many steps were done (False)."""
         queue = self._queue
-        for _ in range(max_steps):
-            if not queue:
-                return True
-            if is_over():
-                return False
+        self._hub = getcurrent()
+        self._steps_left = max_steps
+        while queue and self._steps_left > 0 and not is_over():
+            self._steps_left -= 1
             self.now_us, _, action = heapq.heappop(queue)
-            self.steps += 1
             action()
         return not queue
 
@@ -67,25 +67,30 @@ class Scheduler:
                 body()
 
         actor = greenlet(main)
+        self._is_spawning = True
         actor.switch()
+        self._is_spawning = False
         return actor
 
     def sleep(self, delay_us: int) -> None:
         """Let others run for so long."""
+        time_us = self.now_us + delay_us
+        time_us -= time_us % self._grain_us
+        queue = self._queue
+        if (not queue or time_us < queue[0][0]) and self._steps_left > 0 and not self._is_spawning:
+            # Nobody comes between, neither from the queue nor whoever started this actor: go on.
+            self._steps_left -= 1
+            self.now_us = time_us
+            return
         actor = getcurrent()
         self.after(delay_us, actor.switch)
-        hub(actor).switch()
+        self._hub.switch()
 
     def wait(self, subscribe: Callable[[Callable[[], None]], None]) -> None:
         """Sleep until the callback that `subscribe` is given is called."""
         actor = getcurrent()
         subscribe(lambda: self.after(0, actor.switch))
-        hub(actor).switch()
-
-
-def hub(actor: greenlet) -> greenlet:
-    """The greenlet that works off the queue: that which started the actor."""
-    return cast(greenlet, actor.parent)
+        self._hub.switch()
 
 
 def kill(actor: greenlet) -> None:

@@ -35,7 +35,12 @@ def time_of(timestamp: Any) -> datetime:
 def fields_of(document: Any) -> Fields:
     """The fields of a document, or of a map value."""
     fields = document.fields
-    return {name: value_of(fields[name]) for name in sorted(fields)}
+    found: Fields = {}
+    for name in sorted(fields):
+        value = fields[name]
+        # Most are strings and numbers. Only one member of a Value is set, so what is neither zero nor empty is the value.
+        found[name] = value.string_value or value.double_value or value.integer_value or value_of(value)
+    return found
 
 
 def value_of(message: Any) -> Any:
@@ -78,8 +83,7 @@ class Reader:
 def shuffled(value: Any, random: Random) -> Any:
     """A copy with every map in some order."""
     if isinstance(value, dict):
-        names = sorted(value)
-        random.shuffle(names)
+        names = sorted(sorted(value), key=lambda _: random.random())
         return {name: shuffled(value[name], random) for name in names}
     if isinstance(value, list):
         return [shuffled(inner, random) for inner in value]
