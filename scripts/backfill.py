@@ -39,7 +39,7 @@ from balance.firestore import Directory
 from balance.fleet import in_parallel
 from balance.settings import Settings
 from scripts.command import add_group_arguments, chosen_groups, documented_parser, fail, positive, run
-from scripts.connection import add_arguments, open_database
+from scripts.connection import add_arguments, open_database, parameters
 from scripts.progress import Counting
 
 CHUNK = 10
@@ -62,12 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--enqueue",
         action="store_true",
-        help="rebuild nothing here, but put a task for each group on the queue of the function rebuild_balance",
+        help="rebuild nothing here, but put a task for each group on the queue of the function rebuild-balance",
     )
     parser.add_argument("--rate", metavar="N", type=positive, default=100, help="tasks enqueued per second (default: 100)")
-    parser.add_argument(
-        "--region", default="us-central1", help="the region of the functions, for --enqueue (default: us-central1)"
-    )
+    parser.add_argument("--region", help="the region of the functions, for --enqueue (default: BALANCE_REGION, or us-central1)")
     parser.add_argument("--function-url", metavar="URL", help="its URL, for --enqueue, where it is not the usual one")
     parser.add_argument(
         "--json", action="store_true", help="print a JSON object for each failure, and the summary as the last line"
@@ -79,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 def _backfill(given: argparse.Namespace, firestore: Directory, settings: Settings) -> int:
     ids, total = chosen_groups(given, firestore, settings)
     if given.enqueue:
-        put = tasks.sender(given.project, given.region, url=given.function_url, rate_per_s=given.rate, force=given.force)
+        region = given.region or parameters(given, given.project or "").get("BALANCE_REGION") or "us-central1"
+        put = tasks.sender(given.project, region, url=given.function_url, rate_per_s=given.rate, force=given.force)
         verb, work = "enqueueing", _each(put)
     else:
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from google.auth.exceptions import DefaultCredentialsError
 
+from balance import adapter
 from balance.firestore import Directory
 from balance.settings import InvalidSetting, Settings, from_environment
 from balance.store import connect
@@ -17,8 +18,9 @@ EMULATOR_HOST = "FIRESTORE_EMULATOR_HOST"
 PARAMETERS_HELP = """\
 parameters:
   The app's parameters (GROUPS_COLLECTION, EXPENSES_COLLECTION, SETTLEMENTS_COLLECTION, AMOUNT_UNIT,
-  FIRESTORE_DATABASE, RECORD_TTL_DAYS) are those of the deployed functions: they are read from .env and .env.PROJECT beside
-  functions.yaml, as the Firebase CLI does, the second over the first, the environment over both; --param NAME=VALUE over all.
+  FIRESTORE_DATABASE, RECORD_TTL_DAYS) must be those of the deployed functions, and balance/adapter.py theirs: so run this in
+  the folder of their functions.yaml, where another one with PYTHONPATH=THIS_REPOSITORY. Parameters are read from .env and
+  .env.PROJECT there, as the Firebase CLI does, the second over the first; the environment over both, --param NAME=VALUE over all.
   With FIRESTORE_EMULATOR_HOST=host:port set, that server is used; else the project itself, with the credentials of
   `gcloud auth application-default login`.
 """
@@ -52,8 +54,10 @@ def open_database(arguments: argparse.Namespace, *, writes: bool) -> tuple[Direc
         settings = from_environment(parameters(arguments, project))
     except InvalidSetting as error:
         raise UsageError(str(error)) from None
+    if not emulator:
+        print(_said(project, settings), file=sys.stderr)
     if writes and not emulator and not arguments.yes:
-        _confirm(project, settings.database)
+        _confirm(project)
     try:
         return connect(project, settings.database), settings
     except DefaultCredentialsError as error:
@@ -81,8 +85,17 @@ def _dotenv(path: Path) -> dict[str, str]:
         raise UsageError(str(error)) from None
 
 
-def _confirm(project: str, database: str) -> None:
-    question = f"This writes to the project {project}, database {database}. Type the project's id to go on: "
+def _said(project: str, settings: Settings) -> str:
+    """By what the app's documents will be read: other parameters than the functions' would make every balance wrong."""
+    layout = settings.layout
+    return (
+        f"project {project}, database {settings.database}: {layout.groups}, {layout.expenses}, {layout.settlements}; "
+        f"amounts in {settings.unit} units; fields as in {adapter.__file__}"
+    )
+
+
+def _confirm(project: str) -> None:
+    question = f"This writes to the project {project}. Type the project's id to go on: "
     if not sys.stdin.isatty():
         raise UsageError(f"this would write to the project {project}: confirm with --yes")
     print(question, end="", file=sys.stderr, flush=True)

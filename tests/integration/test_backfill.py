@@ -2,17 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from balance import tasks
+from balance.backfill import Filled, Step
 from balance.balances import VERSION
 from balance.reconcile import State, check
 from scripts import backfill
@@ -137,6 +140,41 @@ def test_parameters_come_from_the_files_of_the_firebase_cli(
     assert "AMOUNT_UNIT" in capsys.readouterr().err
 
 
+def test_in_the_folder_of_the_functions_it_goes_by_their_parameters_and_their_adapter(app: Deployment, tmp_path: Path) -> None:
+    """As docs/deploy.md has it for functions that lie in an app's repository."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    functions, example = tmp_path / "balance-functions", ROOT / "examples" / "households"
+    subprocess.run([sys.executable, "-m", "scripts.package", str(functions)], cwd=ROOT, check=True, capture_output=True)
+    shutil.copyfile(example / "balance.env", functions / ".env")
+    shutil.copyfile(example / "adapter.py", functions / "balance" / "adapter.py")
+    household = app.client.document("households/h")
+    household.set({"people": {"a": {}, "b": {}}})
+    household.collection("costs").add({"payer": "a", "cents": 500, "currencyCode": "EUR", "shares": {"a": 250, "b": 250}})
+
+    command = [sys.executable, "-m", "scripts.backfill", "--json"]
+    done = subprocess.run(command, cwd=functions, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    stored = household.collection("metadata").document("balance").get().to_dict() or {}
+    assert stored["balancesByCurrency"]["EUR"]["b"]["owes"] == {"a": 250}
+
+
+def test_tasks_go_to_the_region_of_the_functions(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions: list[str] = []
+
+    def sender(project: str | None, region: str, **_: object) -> Callable[[str], Filled]:
+        regions.append(region)
+        return lambda group_id: Filled(group_id, Step.ENQUEUED, None)
+
+    monkeypatch.setattr(tasks, "sender", sender)  # the queue itself: tests/e2e/test_rollout.py
+    run(capsys, "--enqueue")
+    monkeypatch.setenv("BALANCE_REGION", "europe-west1")
+    run(capsys, "--enqueue")
+    run(capsys, "--enqueue", "--region", "asia-east1")
+    assert regions == ["us-central1", "europe-west1", "asia-east1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -177,8 +215,12 @@ def test_a_real_project_must_be_named_and_confirmed(
             return "my-ap\n"
 
     monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setenv("AMOUNT_UNIT", "minor")
     assert backfill.main(["--project", "my-app"]) == 2
-    assert "not confirmed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not confirmed" in said
+    assert "amounts in minor units" in said
+    assert str(ROOT / "balance" / "adapter.py") in said
 
 
 def test_a_server_that_is_not_there_is_told_and_nothing_hangs(
