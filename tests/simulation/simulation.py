@@ -491,10 +491,10 @@ class Simulation:
             self.balanced.add(group)
         if not self._is_redelivering or outcome in ("DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"):
             return
-        # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild.
-        if (outcome == "REBUILT" and group in self.may_rebuild) or (
-            event.was_lost and group not in self.audit.existing_groups()
-        ):
+        # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild. What is left of a gone
+        # group's balance was not repaired: it may lack an event that was lost, or that an earlier version saw no money in.
+        was_missed = event.was_lost or self.profile.new_rules
+        if (outcome == "REBUILT" and group in self.may_rebuild) or (was_missed and group not in self.audit.existing_groups()):
             return
         self.violation = self.violation or Discrepancy(f"event {event.number} was redelivered, and {outcome} in {group}")
 
