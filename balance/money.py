@@ -59,7 +59,7 @@ def parse_amount(value: object, scale: int) -> int:
             return _parse_decimal(format(Decimal(repr(value)), "f"), scale)
     elif kind is str:
         return _parse_decimal(value, scale)  # type: ignore[arg-type]
-    raise InvalidAmount(_reason(value, scale))
+    raise InvalidAmount(_reason(value))
 
 
 _PLAIN_DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
@@ -84,7 +84,7 @@ def _parse_decimal(text: str, scale: int) -> int:
 _TOO_LARGE = "is more than 10^12 minor units"
 
 
-def _reason(value: object, scale: int) -> str:
+def _reason(value: object) -> str:
     match value:
         case None:
             return "is null, not a number"

@@ -74,7 +74,7 @@ class FunctionServer:
         self._session = session
         self._port = 0
         self._process: Process | None = None
-        self._ready = asyncio.Event()
+        self._is_ready = False
         self._watching: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
 
@@ -95,7 +95,7 @@ class FunctionServer:
             "name": self.name,
             "url": self.url,
             "pid": process.pid if process is not None and not process.has_ended else None,
-            "ready": self._ready.is_set(),
+            "ready": self._is_ready,
             "restarts": self.restarts,
             "trigger": type(self.function.trigger).__name__,
         }
@@ -121,7 +121,7 @@ class FunctionServer:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
-        self._ready.clear()
+        self._is_ready = False
         if self._process is not None:
             await self._process.stop(STOP_S)
 
@@ -130,7 +130,7 @@ class FunctionServer:
         process = self._process
         if process is None or process.has_ended:
             return None
-        self._ready.clear()
+        self._is_ready = False
         process.signal(number)
         return process.pid
 
@@ -148,10 +148,6 @@ class FunctionServer:
             self._watching = asyncio.create_task(self._watch())
             if not answers:
                 raise StartFailed(f"the function {self.name} does not start with {dict(changes)}")
-
-    async def wait_ready(self) -> None:
-        """Wait until it answers."""
-        await self._ready.wait()
 
     async def _launch(self) -> Process:
         command = [
@@ -175,7 +171,7 @@ class FunctionServer:
             headers, timeout = {"Connection": "close"}, aiohttp.ClientTimeout(total=5)
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                 async with self._session.get(self.url + "/robots.txt", headers=headers, timeout=timeout):
-                    self._ready.set()
+                    self._is_ready = True
                     return True
             await asyncio.sleep(0.03)
         return False
@@ -187,7 +183,7 @@ class FunctionServer:
             assert process is not None, "start() has launched it"
             started = time.monotonic()
             code = await process.wait()
-            self._ready.clear()
+            self._is_ready = False
             # gunicorn's workers outlive their killed master for a moment, and hold its port.
             await process.stop(0)
             if time.monotonic() - started > SETTLED_S:

@@ -20,7 +20,7 @@ parameters:
   The app's parameters (GROUPS_COLLECTION, EXPENSES_COLLECTION, SETTLEMENTS_COLLECTION, AMOUNT_UNIT,
   FIRESTORE_DATABASE, RECORD_TTL_DAYS) must be those of the deployed functions, and balance/adapter.py theirs: so run this in
   the folder of their functions.yaml, where another one with PYTHONPATH=THIS_REPOSITORY. Parameters are read from .env and
-  .env.PROJECT there, as the Firebase CLI does, the second over the first; the environment over both, --param NAME=VALUE over all.
+  .env.PROJECT there, as the Firebase CLI does, the second over the first; the environment over both; --param over all.
   With FIRESTORE_EMULATOR_HOST=host:port set, that server is used; else the project itself, with the credentials of
   `gcloud auth application-default login`.
 """
