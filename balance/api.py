@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from flask import Request, Response
@@ -226,7 +227,7 @@ def _read_all(group_ids: Sequence[str], stored: Sequence[Snapshot], started: flo
     if served:
         log("INFO", f"{served} balances read", metric="precomputedReads", groups=served, ms=_ms_since(started))
     readings = [
-        _FALLBACKS.submit(fall_back, group_id, snapshot, reading) if isinstance(reading, Cause) else reading
+        _FALLBACKS.submit(copy_context().run, fall_back, group_id, snapshot, reading) if isinstance(reading, Cause) else reading
         for group_id, snapshot, reading in zip(group_ids, stored, judged, strict=True)
     ]
     return [reading.result() if isinstance(reading, Future) else reading for reading in readings]

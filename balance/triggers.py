@@ -5,7 +5,7 @@ import traceback
 from datetime import datetime
 
 from balance import instance
-from balance.balances import WARN_ABOVE_BYTES, size_bytes
+from balance.balances import WARN_ABOVE_BYTES, Detail, size_bytes
 from balance.changes import Result
 from balance.events import SourceEvent, UnreadableEvent, decode, effect
 from balance.log import log
@@ -62,6 +62,7 @@ def _log_result(event: SourceEvent, result: Result, started: float) -> None:
         groupId=result.group_id,
         source=event.source,
         delta=encode_delta(result.delta) or None,
+        detail=result.balance.detail if result.balance is not None and result.balance.detail is not Detail.PAIRS else None,
         metric=METRICS.get(result.outcome),
         lagMs=None if lag is None else round(lag.total_seconds() * 1000),
         ms=_ms_since(started),

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from functions_framework.execution_id import execution_context_var
 from google.cloud import firestore
 
 from balance import balances, log
@@ -609,3 +610,13 @@ def test_entries_are_json_lines_of_the_fields_that_the_metrics_read(
     assert entries[1]["groupId"] == "g1"
     assert entries[1]["cause"] == "missing"
     assert entries[1]["ms"] > 0
+
+
+def test_what_is_logged_beside_the_request_bears_the_id_of_its_execution(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    dinner(api)
+    seen: list[Any] = []
+    monkeypatch.setattr("balance.reading.log", lambda *_, **__: seen.append(execution_context_var.get()))
+    assert api.get("/balances", **{"Function-Execution-Id": "the-id"}).status_code == 200
+    (context,) = seen
+    assert context is not None, "the balance was missing, and its rebuild is logged by another thread"
+    assert context.execution_id == "the-id"

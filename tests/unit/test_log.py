@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from functions_framework.execution_id import ExecutionContext, LoggingHandlerAddExecutionId, execution_context_var
 
-from balance.log import log
+from balance.log import MAX_ENTRY_CHARACTERS, log
 from balance.outcome import Outcome
 
 
@@ -73,3 +75,42 @@ def test_lines_of_many_threads_stay_whole(capsys: pytest.CaptureFixture[str]) ->
     assert sorted((entry["thread"], entry["at"]) for entry in logged(capsys)) == [
         (t, at) for t in range(16) for at in range(50)
     ]
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "🍕", "\x00"])
+def test_an_entry_too_large_is_cut_and_says_so(letter: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log("ERROR", "it failed", stack=f"begin {letter * 100_000} end", found=[letter] * 50_000, metric="updateFailures")
+    line = capsys.readouterr().out
+    assert len(line) < MAX_ENTRY_CHARACTERS
+    entry = json.loads(line)
+    assert (entry["severity"], entry["message"], entry["metric"]) == ("ERROR", "it failed", "updateFailures")
+    assert entry["stack"].startswith("begin ")
+    assert " ... " in entry["stack"]
+    assert entry["stack"].endswith(" end")
+    assert "found" not in entry
+    assert entry["cut"] == {
+        "stack": len(json.dumps(f"begin {letter * 100_000} end")),
+        "found": len(json.dumps([letter] * 50_000)),
+    }
+
+
+def test_an_entry_just_small_enough_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = len(json.dumps({"severity": "INFO", "message": "x", "text": ""}))
+    log("INFO", "x", text="y" * (MAX_ENTRY_CHARACTERS - frame))
+    log("INFO", "x", text="y" * (MAX_ENTRY_CHARACTERS - frame + 1))
+    whole, cut = logged(capsys)
+    assert len(whole["text"]) == MAX_ENTRY_CHARACTERS - frame
+    assert cut["cut"] == {"text": MAX_ENTRY_CHARACTERS - frame + 3}
+
+
+def test_no_blank_lines_come_of_threads_that_serve_no_request(capsys: pytest.CaptureFixture[str]) -> None:
+    with redirect_stdout(LoggingHandlerAddExecutionId(sys.stdout)):
+        thread = threading.Thread(target=log, args=("INFO", "beside the request"))
+        thread.start()
+        thread.join(30)
+        execution_context_var.set(ExecutionContext("the-id"))
+        log("INFO", "of the request")
+        execution_context_var.set(None)
+    said = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["message"] for line in said] == ["beside the request", "of the request"]
+    assert json.loads(said[1])["logging.googleapis.com/labels"] == {"execution_id": "the-id"}

@@ -66,3 +66,21 @@ def test_a_balance_that_takes_half_of_what_it_may_is_warned_of(capsys: pytest.Ca
     assert warning["severity"] == "WARNING"
     assert warning["sizeBytes"] > 524_288
     assert (warning["groupId"], warning["detail"]) == ("g", "pairs")
+
+
+def test_a_balance_that_has_fallen_to_nets_says_so_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    (entry,) = logged(Result("g", Outcome.APPLIED, WRITTEN, large(250)), capsys)
+    assert entry["detail"] == "nets"
+    (entry,) = logged(Result("g", Outcome.APPLIED, WRITTEN, large(3)), capsys)
+    assert "detail" not in entry
+
+
+def test_a_delta_too_large_for_an_entry_is_left_out_but_the_event_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    delta: Ledger = {"USD": {("ana", f"{number:0>1400}"): 5 for number in range(1_000)}}
+    (entry,) = logged(Result("g", Outcome.APPLIED, WRITTEN + timedelta(seconds=1), delta=delta), capsys)
+    assert "delta" not in entry
+    assert entry["cut"]["delta"] > 1_400_000
+    assert (entry["metric"], entry["lagMs"], entry["eventId"]) == ("incrementalUpdates", 1_000, "event-1")
+    ordinary: Ledger = {"USD": {("ana", f"{number:028}"): 5 for number in range(1_000)}}
+    (entry,) = logged(Result("g", Outcome.APPLIED, WRITTEN, delta=ordinary), capsys)
+    assert len(entry["delta"]["USD"]["ana"]) == 1_000, "1,000 shares of ordinary uids are told"
