@@ -491,8 +491,9 @@ class Simulation:
             self.balanced.add(group)
         if not self._is_redelivering or outcome in ("DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"):
             return
-        # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild. What is left of a gone
-        # group's balance was not repaired: it may lack an event that was lost, or that an earlier version saw no money in.
+        # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild. What is left of a
+        # gone group's balance was not repaired: it may lack an event that was lost, or one in which an earlier version saw no
+        # money.
         was_missed = event.was_lost or self.profile.new_rules
         if (outcome == "REBUILT" and group in self.may_rebuild) or (was_missed and group not in self.audit.existing_groups()):
             return
