@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console, Group
@@ -30,6 +31,7 @@ from rich.table import Table
 
 from balance.backfill import condition
 from balance.firestore import Fields, Firestore, Query, Snapshot
+from balance.money import scale
 from balance.settings import Settings
 from balance.sources import is_document_id, members
 from scripts.command import documented_parser, positive, run
@@ -181,7 +183,9 @@ def _suggestions(balance: Fields) -> Table:
 
 
 def _records(records: list[Snapshot]) -> Table:
-    table = _table(f"records, the newest {len(records)}", "applied at", "outcome", "document", "delta (minor units)")
+    table = _table(
+        f"records, the newest {len(records)}", "applied at", "outcome", "document", "who owes whom more (+) or less (-)"
+    )
     for record in records:
         fields = record.fields or {}
         source = _text(fields.get("source")) + (" (deleted)" if fields.get("deletedAt") else "")
@@ -191,15 +195,24 @@ def _records(records: list[Snapshot]) -> Table:
 
 
 def _delta(delta: Any) -> str:
+    """By how much, in major units whatever the app's unit; owing less is the same as being owed more."""
     try:
         return "\n".join(
-            f"{debtor} owes {creditor} {amount} {currency}"
+            f"{debtor} owes {creditor} {_signed(amount_minor, currency)}"
             for currency, debtors in delta.items()
             for debtor, creditors in debtors.items()
-            for creditor, amount in creditors.items()
+            for creditor, amount_minor in creditors.items()
         )
     except AttributeError:
         return "?"
+
+
+def _signed(amount_minor: Any, currency: str) -> str:
+    minor_per_unit = scale(currency)
+    if type(amount_minor) is not int or minor_per_unit is None:
+        return f"? {currency}"
+    decimals = len(str(minor_per_unit)) - 1
+    return f"{Decimal(amount_minor).scaleb(-decimals):+,.{decimals}f} {currency}"
 
 
 def _faults(faults: list[Snapshot]) -> Table:

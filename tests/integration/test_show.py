@@ -37,7 +37,29 @@ def test_a_group_is_shown_as_tables(app: Deployment, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     for expected in ("current", "bo [admin]", "-12.5", "JPY", "APPLIED", "expenses/odd", "is not an ISO 4217 code"):
         assert expected in text, expected
-    assert "bo [admin] owes ana 1250 USD" in text, "records are in minor units"
+    assert "bo [admin] owes ana +12.50 USD" in text
+    assert "chidi owes ana +700 JPY" in text
+
+
+def test_a_change_is_shown_in_major_units_with_its_sign(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    app.keeper.rebuild("lisbon")
+    app.deliver(app.write("expenses/dinner", expense("lisbon", "chidi", "KWD", ana=1234.5, bo=7)))
+    app.deliver(app.write("expenses/dinner", expense("lisbon", "chidi", "KWD", ana=1233, bo=8)))
+    assert show.main(["lisbon"]) == 0
+    text = capsys.readouterr().out
+    for debt in ("chidi owes ana -1,234.500 KWD", "chidi owes bo -7.000 KWD"):  # what they owe chidi has gone up
+        assert debt in text
+    for debt in ("chidi owes ana +1.500 KWD", "chidi owes bo -1.000 KWD"):
+        assert debt in text
+
+
+@pytest.mark.parametrize(
+    ("delta", "shown"),
+    [({"USD": {"p": {"a": -5000}}}, "p owes a -50.00 USD"), ({"XXX": {"p": {"a": 5}}}, "p owes a ? XXX"),
+     ({"USD": {"p": {"a": "5"}}}, "p owes a ? USD"), ({"USD": {"p": 5}}, "?"), (None, "?")],
+)  # fmt: skip
+def test_a_record_of_anything_is_shown(delta: object, shown: str) -> None:
+    assert show._delta(delta) == shown
 
 
 def test_json_holds_the_stored_document_and_the_newest_records_first(
