@@ -99,7 +99,7 @@ class Manifest:
 
 
 def read(path: Path, values: Mapping[str, str]) -> Manifest:
-    """Read the manifest with these values for its parameters. Raises InvalidManifest."""
+    """Read the manifest with these values for its parameters and for PROJECT_ID. Raises InvalidManifest."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -117,8 +117,9 @@ def parse(data: Any, values: Mapping[str, str]) -> Manifest:
     node = _Node(data, "the manifest")
     if node.get("specVersion") != "v1alpha1":
         raise InvalidManifest(f"specVersion: {node.get('specVersion')!r} is not 'v1alpha1'")
-    parameters = _parameters(node.get("params") or [], values)
-    endpoints = _Node(_resolve(node.get("endpoints"), parameters, "endpoints"), "endpoints")
+    built_in = {"PROJECT_ID": values.get("PROJECT_ID", "")}  # not declared, and no variable of the functions
+    parameters = _parameters(node.get("params") or [], values, built_in)
+    endpoints = _Node(_resolve(node.get("endpoints"), built_in | parameters, "endpoints"), "endpoints")
     functions = tuple(_function(str(name), endpoints.child(name)) for name in endpoints.data)
     if not functions:
         raise InvalidManifest("endpoints: there is none")
@@ -168,7 +169,7 @@ class _Node:
         return value in (True, "true")
 
 
-def _parameters(declared: Any, values: Mapping[str, str]) -> dict[str, str]:
+def _parameters(declared: Any, values: Mapping[str, str], built_in: dict[str, str]) -> dict[str, str]:
     if not isinstance(declared, list):
         raise InvalidManifest("params: it must be a list")
     resolved: dict[str, str] = {}
@@ -181,7 +182,7 @@ def _parameters(declared: Any, values: Mapping[str, str]) -> dict[str, str]:
             if default is None:
                 raise InvalidManifest(f"params.{name}: it has no default; set it in the environment or in .env")
             value = str(default).lower() if isinstance(default, bool) else str(default)
-            value = _replace(value, resolved, f"params.{name}.default")
+            value = _replace(value, built_in | resolved, f"params.{name}.default")
         _check_type(name, str(parameter.get("type") or "string"), value)
         resolved[name] = value
     return resolved

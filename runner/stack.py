@@ -141,7 +141,7 @@ class Stack:
         }
 
     def _read_manifest(self) -> Manifest:
-        values = {**self._dotenv, **os.environ, **self.options.environment}
+        values = {**self._dotenv, **os.environ, **self.options.environment, "PROJECT_ID": self.options.project}
         found = manifest.read(self.options.source / manifest.FILE_NAME, values)
         if not self.options.only:
             return found

@@ -103,6 +103,21 @@ def test_a_schedule_and_a_task_queue_are_read() -> None:
     assert work_off.trigger == TaskQueueTrigger(max_concurrent_dispatches=3, max_attempts=9)
 
 
+def test_a_default_may_name_the_project() -> None:
+    """As the Firebase CLI has it; to the functions it is no parameter."""
+    params = [{"name": "ACCOUNT", "type": "string", "default": "balance@{{ params.PROJECT_ID }}.iam.gserviceaccount.com"}]
+    found = parse(a_manifest(params=params), {"PROJECT_ID": "demo-me"})
+    assert found.parameters == {"ACCOUNT": "balance@demo-me.iam.gserviceaccount.com"}
+
+
+def test_every_function_runs_as_an_account_with_a_whole_address() -> None:
+    """The CLI hands it to Cloud Scheduler as it stands: with nothing, or "balance@", the nightly run would never start."""
+    text = yaml.safe_load((ROOT / "functions.yaml").read_text())
+    found = parse(text, {"PROJECT_ID": "demo-me"})
+    assert found.parameters["SERVICE_ACCOUNT"] == "balance@demo-me.iam.gserviceaccount.com"
+    assert {endpoint["serviceAccount"] for endpoint in text["endpoints"].values()} == {"{{ params.SERVICE_ACCOUNT }}"}
+
+
 def test_parameters_have_defaults_and_values_come_first() -> None:
     params = [{"name": "COLLECTION", "type": "string", "default": "expenses"}]
     data = an_event_trigger(eventFilterPathPatterns={"document": "{{ params.COLLECTION }}/{id}"}) | {"params": params}
