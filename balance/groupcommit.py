@@ -66,8 +66,9 @@ class GroupCommit(Generic[M, R]):
         return ticket.result  # type: ignore[return-value]
 
     def _lead(self, group_id: str, own: _Ticket[M, R]) -> None:
-        batch = [own, *self._company(group_id, self.max_weight - self.weigh(own.member))]
+        batch = [own]
         try:
+            batch += self._company(group_id, self.max_weight - self.weigh(own.member))
             self._run(group_id, batch)
         finally:
             self._hand_over(group_id)

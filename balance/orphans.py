@@ -1,17 +1,21 @@
 """Orphans: balances, records and faults of groups whose document is gone.
 
 Firestore deletes a document, not what lies below it. So whatever an app removes of a deleted group, ours may stay. A rebuild
-never resurrects a balance, hence removing an orphan is final.
+never resurrects a balance, hence removing an orphan is final. One that was in use within the last hour stays: a rebuild that
+began before the group went may still need its records, should the group come back at once.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from balance.firestore import Delete, Directory, Firestore, Query, transaction
 from balance.retry import Retry
 from balance.settings import Settings
 
 _PER_COMMIT = 300
+_IN_USE = timedelta(hours=1)
+"""Longer than a function may run, and than the past can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,15 @@ def find(firestore: Directory, settings: Settings) -> Iterator[Orphan]:
 
 
 def remove(firestore: Firestore, settings: Settings, orphan: Orphan) -> bool:
-    """Remove an orphan, unless its group exists again; returns whether it was removed. May raise TransientError."""
+    """Remove an orphan that is in use no longer and whose group does not exist again; returns whether it was removed.
+
+    May raise TransientError.
+    """
+    newest = Query(collection=settings.layout.records(orphan.group_id), newest_by="appliedAt", limit=1)
+    for record in firestore.query(newest):
+        applied_at = (record.fields or {}).get("appliedAt")
+        if isinstance(applied_at, datetime) and applied_at > record.read_time - _IN_USE:
+            return False
     paths = list(_paths(firestore, settings, orphan.group_id))
     batches = [paths[start : start + _PER_COMMIT] for start in range(0, len(paths), _PER_COMMIT)]
     retry = Retry()

@@ -6,12 +6,19 @@ client library's own codec, which dominates a trigger's CPU time.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.struct_pb2 import NULL_VALUE
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from balance.firestore import DELETE, SERVER_TIME, Fields
+
+
+class Reference(NamedTuple):
+    """A reference to a document. No field of ours holds one; in particular it is no uid."""
+
+    name: str
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,7 +49,7 @@ def decode_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decode(value: Any) -> Any:
-    """One value. References become their path, geo points a (latitude, longitude) pair: no field of ours holds either."""
+    """One value. A geo point becomes a (latitude, longitude) pair: no field of ours holds one."""
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
         return value.string_value
@@ -58,6 +65,8 @@ def decode(value: Any) -> Any:
         return to_datetime(value.timestamp_value)
     if kind == "geo_point_value":
         return (value.geo_point_value.latitude, value.geo_point_value.longitude)
+    if kind == "reference_value":
+        return Reference(value.reference_value)
     if kind is None or kind == "null_value":
         return None
     return getattr(value, kind)

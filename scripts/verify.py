@@ -87,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how late an event may be before its absence counts as drift; 0 to {_seconds(LAG_ALLOWED)}"
         f" (default: {_seconds(LAG_ALLOWED)})",
     )
-    parser.add_argument("--orphans", action="store_true", help="also look for what is left of deleted groups")
+    parser.add_argument(
+        "--orphans",
+        action="store_true",
+        help="also look for what is left of deleted groups; what was in use within the hour stays",
+    )
     parser.add_argument(
         "--json", action="store_true", help="print a JSON object for each finding; the last line is the summary"
     )

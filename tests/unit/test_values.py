@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from balance.firestore import DELETE, SERVER_TIME
 from balance.outcome import Outcome
 from balance.values import (
+    Reference,
     decode,
     decode_fields,
     encode_fields_into,
@@ -65,7 +66,7 @@ def test_integers_floats_and_booleans_stay_what_they_are(value: object, number: 
 def test_kinds_that_python_lacks_are_read_as_something_that_no_field_of_ours_is() -> None:
     reference, point = ValuePb(reference_value="projects/p/databases/d/documents/a/b"), ValuePb()
     point.geo_point_value.latitude, point.geo_point_value.longitude = 52.5, 13.4
-    assert decode(reference) == "projects/p/databases/d/documents/a/b"
+    assert decode(reference) == Reference("projects/p/databases/d/documents/a/b")
     assert decode(point) == (52.5, 13.4)
 
 
