@@ -31,7 +31,7 @@ simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from 
 chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
 	@$(PY) -m scripts.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)
 
-bench: setup  ## every figure of docs/performance.md, measured side by side: about a quarter of an hour
+bench: setup  ## every figure of docs/performance.md, measured side by side: about ten minutes
 	@$(PY) -m bench $(ARGS)
 
 bench-check: setup  ## the same in short; fails when a ratio is more than a third worse than its target

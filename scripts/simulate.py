@@ -2,7 +2,7 @@
 
 Each seed makes a schedule: what the app writes, how events are delivered, what fails. The product's own code runs it in virtual
 time on the embedded Firestore's engine, and an independent auditor judges. Exit code 0: all schedules passed (or, with
---mutant, the weakened product was caught); 1: not so; 2: wrong arguments.
+--mutant, the weakened product was caught); 1: not so; 2: wrong arguments; 130: interrupted, with a summary of what was done.
 """
 
 import argparse
@@ -66,8 +66,11 @@ def _replay(seed: int, mutant: Mutant | None, *, trace: bool) -> int:
 def _run(seeds: range, jobs: int) -> int:
     started = time.monotonic()
     shown: set[int] = set()
+    report = Report()
 
-    def progress(report: Report) -> None:
+    def progress(so_far: Report) -> None:
+        nonlocal report
+        report = so_far
         for seed in report.failures.keys() - shown:
             print(f"\r{report.failures[seed]}")
             shown.add(seed)
@@ -75,18 +78,25 @@ def _run(seeds: range, jobs: int) -> int:
         done = report.figures.schedules + len(report.failures)
         print(f"\r{done} of {len(seeds)} schedules, {len(report.failures)} failed, {rate:.0f}/s ", end="", file=sys.stderr)
 
-    report = run_in_parallel(seeds, jobs, progress)
+    interrupted = False
+    try:
+        run_in_parallel(seeds, jobs, progress)
+    except KeyboardInterrupt:
+        interrupted = True
     print(file=sys.stderr)
     figures, took_s = report.figures, time.monotonic() - started
+    done = f"interrupted after {figures.schedules + len(report.failures)} of " if interrupted else ""
     print(
-        f"{len(seeds)} schedules (seeds {seeds.start} to {seeds.stop - 1}) in {took_s:.0f} s on {jobs} processes: "
+        f"{done}{len(seeds)} schedules (seeds {seeds.start} to {seeds.stop - 1}) in {took_s:.0f} s on {jobs} processes: "
         f"{len(report.failures)} failed\n"
         f"{figures.writes} writes, {figures.events} events, {figures.deliveries} deliveries, "
         f"{figures.failures} of which raised, {figures.crashes} crashes"
     )
     for kind, counts in (("outcomes", figures.outcomes), ("faults", figures.fates)):
         print(f"{kind}: " + ", ".join(f"{count} {what}" for what, count in counts.most_common()))
-    return 1 if report.failures else 0
+    if report.failures:
+        return 1
+    return 130 if interrupted else 0
 
 
 def _hunt(mutants: "list[Mutant] | tuple[Mutant, ...]", seeds: range) -> int:

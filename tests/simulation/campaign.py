@@ -1,6 +1,7 @@
 """Many schedules, on several processors."""
 
 import gc
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -54,16 +55,23 @@ def _collected_by_hand() -> Iterator[Callable[[], object]]:
 
 
 def run_in_parallel(seeds: range, jobs: int, progress: Callable[[Report], None]) -> Report:
-    """Run these schedules in processes of their own; `progress` is told all that is known by now."""
+    """Run these schedules in processes of their own; `progress` is told all that is known by now.
+
+    Interrupted, it ends when what is under way is done.
+    """
     total = Report()
     chunks = (seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK))
     # Not forked: a child must not inherit the state of gRPC's threads.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_ignore_interrupts) as pool:
         under_way: set[Future[Report]] = set()
         for report in _in_turn(pool, chunks, under_way, 2 * jobs):
             total.add(report)
             progress(total)
     return total
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _in_turn(pool: ProcessPoolExecutor, chunks: Iterator[range], under_way: set[Future[Report]], most: int) -> Iterator[Report]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.simulation.campaign import run
 from tests.simulation.profile import Fate, Roll
 from tests.simulation.simulation import Simulation
 
+ROOT = Path(__file__).parents[2]
 SEEDS = int(os.environ.get("SEEDS", "2000"))
 _CHUNK = 250
 _REGRESSIONS = [
@@ -51,9 +53,8 @@ def _traces(seeds: list[int], environment: dict[str, str]) -> dict[int, list[str
         f"for seed in {seeds}:\n"
         "    trace = []; Simulation(seed, trace=trace.append).run(); print(json.dumps([seed, trace]))"
     )
-    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=root, env={**os.environ, **environment}, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, text=True)
     return dict(map(json.loads, done.stdout.splitlines()))
 
 
@@ -79,3 +80,21 @@ def test_every_kind_of_danger_occurs() -> None:
     assert any("ttl" in line and "deletes" in line for line in trace)
     assert any("hand" in line and "bends" in line for line in trace)
     assert {detail for simulation in simulations for detail in simulation.audit.details} == {"pairs", "nets", "none"}
+
+
+def test_an_interrupted_campaign_says_what_was_done() -> None:
+    command = [sys.executable, "-m", "scripts.simulate", "--seeds", "100000", "--jobs", "1"]
+    campaign = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert campaign.stderr is not None
+        assert "of 100000 schedules" in campaign.stderr.read(40)
+        # As a terminal does it: to all processes.
+        os.killpg(campaign.pid, signal.SIGINT)
+        out, _ = campaign.communicate(timeout=60)
+    finally:
+        campaign.kill()
+    assert campaign.returncode == 130
+    assert out.startswith("interrupted after ")
+    assert "0 failed" in out
