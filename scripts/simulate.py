@@ -67,25 +67,20 @@ def _run(seeds: range, jobs: int) -> int:
     started = time.monotonic()
     shown: set[int] = set()
     report = Report()
-
-    def progress(so_far: Report) -> None:
-        nonlocal report
-        report = so_far
-        for seed in report.failures.keys() - shown:
-            print(f"\r{report.failures[seed]}")
-            shown.add(seed)
-        rate = report.figures.schedules / (time.monotonic() - started)
-        done = report.figures.schedules + len(report.failures)
-        print(f"\r{done} of {len(seeds)} schedules, {len(report.failures)} failed, {rate:.0f}/s ", end="", file=sys.stderr)
-
     interrupted = False
     try:
-        run_in_parallel(seeds, jobs, progress)
+        for report in run_in_parallel(seeds, jobs):
+            for seed in report.failures.keys() - shown:
+                print(f"\r{report.failures[seed]}")
+                shown.add(seed)
+            rate = report.figures.schedules / (time.monotonic() - started)
+            so_far = f"{report.done} of {len(seeds)} schedules, {len(report.failures)} failed, {rate:.0f}/s"
+            print(f"\r{so_far} ", end="", file=sys.stderr)
     except KeyboardInterrupt:
         interrupted = True
     print(file=sys.stderr)
     figures, took_s = report.figures, time.monotonic() - started
-    done = f"interrupted after {figures.schedules + len(report.failures)} of " if interrupted else ""
+    done = f"interrupted after {report.done} of " if interrupted else ""
     print(
         f"{done}{len(seeds)} schedules (seeds {seeds.start} to {seeds.stop - 1}) in {took_s:.0f} s on {jobs} processes: "
         f"{len(report.failures)} failed\n"

@@ -18,7 +18,6 @@ Log = Callable[[str, str], None]
 """(who, what)"""
 
 _WritePb = types.Write.pb()
-_ValuePb = types.Value.pb()
 
 AMOUNTS: tuple[object, ...] = (1, 1, 1, 2, 3, 5, 10, 2.5, 0.1, "4", "3.335", 0)
 MALFORMED: tuple[tuple[str, object], ...] = (

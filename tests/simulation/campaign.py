@@ -23,6 +23,11 @@ class Report:
     failures: dict[int, str] = field(default_factory=dict)
     """By seed."""
 
+    @property
+    def done(self) -> int:
+        """How many schedules ran."""
+        return self.figures.schedules + len(self.failures)
+
     def add(self, other: "Report") -> None:
         """Add up."""
         self.figures.add(other.figures)
@@ -54,8 +59,8 @@ def _collected_by_hand() -> Iterator[Callable[[], object]]:
             gc.enable()
 
 
-def run_in_parallel(seeds: range, jobs: int, progress: Callable[[Report], None]) -> Report:
-    """Run these schedules in processes of their own; `progress` is told all that is known by now.
+def run_in_parallel(seeds: range, jobs: int) -> Iterator[Report]:
+    """Run these schedules in processes of their own; gives one growing report, each time that some of them are done.
 
     Interrupted, it ends when what is under way is done.
     """
@@ -66,8 +71,7 @@ def run_in_parallel(seeds: range, jobs: int, progress: Callable[[Report], None])
         under_way: set[Future[Report]] = set()
         for report in _in_turn(pool, chunks, under_way, 2 * jobs):
             total.add(report)
-            progress(total)
-    return total
+            yield total
 
 
 def _ignore_interrupts() -> None:

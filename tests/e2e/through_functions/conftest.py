@@ -73,6 +73,14 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture
+def concurrent_functions(functions: Running) -> Running:
+    """Functions that work on many events at once."""
+    if functions.session is None:
+        pytest.skip("needs a function that works on many events at once: the Firebase CLI hands them over one by one")
+    return functions
+
+
+@pytest.fixture
 def drain(functions: Running) -> Drain:
     """Returns when every event has been delivered and acknowledged."""
 

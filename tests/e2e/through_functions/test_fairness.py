@@ -5,7 +5,6 @@ import time
 import pytest
 
 from tests.e2e.through_functions.app import App, Drain
-from tests.e2e.through_functions.conftest import Running
 
 pytestmark = [
     pytest.mark.xdist_group("functions"),
@@ -17,11 +16,8 @@ IN_LINE = 60
 PATIENCE_S = 15.0
 
 
-def test_a_neighbour_is_served_while_a_burst_of_another_group_waits_for_a_lock(
-    functions: Running, app: App, drain: Drain
-) -> None:
-    if functions.session is None:
-        pytest.skip("needs a function that works on many events at once: the Firebase CLI hands them over one by one")
+@pytest.mark.usefixtures("concurrent_functions")
+def test_a_neighbour_is_served_while_a_burst_of_another_group_waits_for_a_lock(app: App, drain: Drain) -> None:
     neighbour = App(app.client)
     for each in (app, neighbour):
         each.new("expenses").set(each.expense("A", 1, "USD", {"B": 1}))
