@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, takewhile
+from typing import Any
 
 from balance import faults, instance, reconcile
 from balance.backfill import reason
@@ -133,13 +134,7 @@ def _reconcile(firestore: Firestore, keeper: Bookkeeper, group_id: str) -> tuple
             counted.append("repaired")
     except Exception as error:  # noqa: BLE001 - one group must not stop the others: it is named and counted
         counted.append("failed")
-        log(
-            "ERROR",
-            f"reconciliation: group {group_id}: {reason(error)}",
-            groupId=group_id,
-            metric="updateFailures",
-            stack=traceback.format_exc(),
-        )
+        _log_failure(f"group {group_id}", error, groupId=group_id)
     return group_id, counted
 
 
@@ -157,6 +152,12 @@ def _log_found(report: Report, started: float) -> None:
         lagAllowedMs=round(LAG_ALLOWED.total_seconds() * 1000) if is_drift else None,
         ms=round((time.perf_counter() - started) * 1000, 1),
     )
+
+
+def _log_failure(what: str, error: Exception, **fields: Any) -> None:
+    """To be called while the error is handled, for its stack."""
+    stack = traceback.format_exc()
+    log("ERROR", f"reconciliation: {what}: {reason(error)}", **fields, metric="updateFailures", stack=stack)
 
 
 def _refresh_faults(
@@ -181,13 +182,7 @@ def _refresh_fault(firestore: Firestore, settings: Settings, fault: Snapshot) ->
         if not Retry().run(lambda: faults.refresh(firestore, settings, fault)):
             return []
     except Exception as error:  # noqa: BLE001 - one fault must not stop the others: it is named and counted
-        log(
-            "ERROR",
-            f"reconciliation: the fault {fault.path} of {source}: {reason(error)}",
-            source=source,
-            metric="updateFailures",
-            stack=traceback.format_exc(),
-        )
+        _log_failure(f"the fault {fault.path} of {source}", error, source=source)
         return ["failed"]
     log("INFO", f"reconciliation: the fault {fault.path} of {source} was true no longer: it has been settled", source=source)
     return ["faults"]
