@@ -21,11 +21,11 @@ def test_a_weakened_protocol_is_caught(mutant: Mutant) -> None:
 
 
 def test_a_mutant_is_a_copy_and_leaves_the_product_alone() -> None:
-    import balance.writes
+    import balance.documents.writes
 
     weakened = product(edits=(Edit("writes", "self.update_time <= as_of", "self.update_time < as_of"),))
     assert weakened.events is not product().events
-    assert balance.writes.SourceWrite is not weakened.writes.SourceWrite
+    assert balance.documents.writes.SourceWrite is not weakened.writes.SourceWrite
 
 
 def test_an_edit_that_finds_no_place_fails() -> None:
