@@ -228,7 +228,7 @@ def test_nights_go_on_where_the_last_one_stopped_until_all_have_had_their_turn(
         clock.now += 1.0
         return really(*arguments)
 
-    monkeypatch.setattr("balance.reconcile.check", counted)
+    monkeypatch.setattr("balance.operations.reconcile.check", counted)
     nights: list[nightly.Night] = []
     while len(nights) < 20:
         nights.append(nightly.run(app.database, app.keeper, budget_s=9.0, clock=clock))
@@ -372,7 +372,7 @@ def test_a_fault_that_cannot_be_settled_is_logged_and_stops_nobody(
             raise RuntimeError("out of order")
         return really(*arguments)
 
-    monkeypatch.setattr("balance.faults.settle", settle)
+    monkeypatch.setattr("balance.protocol.faults.settle", settle)
     capsys.readouterr()
     night = nightly.run(app.database, app.keeper)
     assert night.counts == {"true": 2, "failed": 1, "faults": 1}
