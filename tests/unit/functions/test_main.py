@@ -94,7 +94,16 @@ def test_an_unreadable_event_is_acknowledged_and_raises_the_alert(capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["on_expense_written", "on_settlement_written", "balance_api", "rebuild_balance", "reconcile_balances"]
+    "name",
+    [
+        "on_expense_written",
+        "on_settlement_written",
+        "on_group_created",
+        "on_group_deleted",
+        "balance_api",
+        "rebuild_balance",
+        "reconcile_balances",
+    ],
 )
 def test_every_function_loads_without_credentials(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
