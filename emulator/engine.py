@@ -44,7 +44,8 @@ import grpc
 
 from emulator.changes import Change
 from emulator.errors import RpcError
-from emulator.locks import LockTable, Request
+from emulator.footprints import Footprint, HeldLock, changed_collections, queried_collections
+from emulator.locks import LockTable, Owner, Request
 from emulator.names import check_document_name
 from emulator.query import PreparedQuery
 from emulator.statistics import Statistics
@@ -206,7 +207,8 @@ class Engine:
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """Run a query; the value is the list of whole documents that it finds, in its order."""
-        return self._observe(partial(self._run, query), _names_of, _documents_billed, transaction, read_time_us)
+        evaluate, scope = partial(self._run, query), _scope(query)
+        return self._observe(evaluate, _names_of, _documents_billed, scope, transaction, read_time_us)
 
     def count(
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
@@ -216,7 +218,7 @@ class Engine:
         def evaluate(at_us: int | None) -> int:
             return len(self._run(query, at_us))
 
-        return self._observe(evaluate, None, _entries_billed, transaction, read_time_us)
+        return self._observe(evaluate, None, _entries_billed, _scope(query), transaction, read_time_us)
 
     def list_documents(
         self,
@@ -246,7 +248,8 @@ class Engine:
                     listed.extend((name, None) for name in self._store.missing_parents(collection, at_us))
             return sorted((pair for pair in listed if pair[0] > after), key=lambda pair: pair[0])[:limit]
 
-        return self._observe(evaluate, _names_of_pairs, _documents_billed, transaction, read_time_us)
+        scope = queried_collections(parent, "" if show_missing else collection_id, all_descendants=False)
+        return self._observe(evaluate, _names_of_pairs, _documents_billed, scope, transaction, read_time_us)
 
     def list_collection_ids(self, parent: str, read_time_us: int | None = None) -> list[str]:
         """The ids of the collections below a document or the root that hold a document at any depth, sorted."""
@@ -259,12 +262,14 @@ class Engine:
         evaluate: Callable[[int | None], Any],
         names: Callable[[Any], list[str]] | None,
         billed: Callable[[Any], int],
+        scope: frozenset[str],
         transaction: bytes | None,
         read_time_us: int | None,
     ) -> QueryResult | Waiting[QueryResult]:
         """Compute something of the documents at an instant (None: the present) in a way that isolation holds for.
 
-        `names` tells of the value which documents to lock, and `billed` how many reads it costs.
+        `names` tells of the value which documents to lock, and `billed` how many reads it costs. `scope` tells which
+        collections it depends on, as `Footprint.queries` does.
         """
 
         def result(value: Any, at_us: int) -> QueryResult:
@@ -280,7 +285,7 @@ class Engine:
             at_us = self._fix_snapshot(found)
             value = evaluate(at_us)
             if found.optimistic:
-                found.observations.append((evaluate, value))
+                found.observe(evaluate, value, scope)
             return result(value, at_us)
 
         def present(value: Any = None, of_commit_us: int = -1) -> QueryResult | Waiting[QueryResult]:
@@ -295,7 +300,7 @@ class Engine:
                     return self._with_locks(found, wants, proceed, partial(self._doom_and, from_snapshot, found))
             at_us = self._issue_read_time()
             found.verified_us = at_us
-            found.observations.append((evaluate, value))
+            found.observe(evaluate, value, scope)
             return result(value, at_us)
 
         if found.optimistic or found.snapshot_us is not None:
@@ -335,6 +340,73 @@ class Engine:
     def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
         """Call this after each commit that changed something, within the commit. It must neither block nor raise."""
         self._subscribers.append(callback)
+
+    # Footprints
+
+    def footprint_of_get(self, names: Sequence[str], transaction: bytes | None = None) -> Footprint:
+        """What `get` would touch now. A get in the past touches nothing."""
+        if transaction is None:
+            return Footprint(reads=frozenset(names))
+        return self._footprint_of_read(transaction, Footprint(reads=frozenset(names)), lambda: names)
+
+    def footprint_of_query(self, query: PreparedQuery, transaction: bytes | None = None) -> Footprint:
+        """What `query` would touch now. A query in the past touches nothing."""
+        read = Footprint(queries=_scope(query))
+        if transaction is None:
+            return read
+        return self._footprint_of_read(transaction, read, lambda: _names_of(self._run(query, None)))
+
+    def footprint_of_commit(self, writes: Sequence[Any], transaction: bytes | None = None) -> Footprint:
+        """What `commit` would touch now. If it has to wait, it touches it when whoever it waits for ends."""
+        names = frozenset(map(self.target, writes))
+        written = Footprint(writes=names, changes=changed_collections(names), takes=names)
+        found = self._transactions.get(transaction) if transaction is not None else None
+        if found is None:
+            youngest = (self._ids_issued + 1, 0)
+            found = Transaction(b"", youngest, self._now())
+        if found.doomed is not None:
+            return Footprint()
+        end = self._footprint_of_end(found)
+        if found.optimistic and not writes:
+            return end
+        checked = Footprint(reads=frozenset(found.reads), queries=found.scope)
+        return checked | written | end | self._footprint_of_locking(found, dict.fromkeys(names, True))
+
+    def footprint_of_rollback(self, transaction: bytes) -> Footprint:
+        """What `rollback`, or the expiry of the transaction, would touch now."""
+        found = self._transactions.get(transaction)
+        return Footprint() if found is None else self._footprint_of_end(found)
+
+    def locks_of(self, transaction: bytes) -> dict[str, HeldLock]:
+        """The locks that a transaction holds, by the names of the documents; none if it has ended."""
+        found = self._transactions.get(transaction)
+        if found is None:
+            return {}
+        return {name: HeldLock(lock.exclusive is found, bool(lock.queue)) for name, lock in found.held.items()}
+
+    def _footprint_of_read(self, id_: bytes, read: Footprint, names: Callable[[], Sequence[str]]) -> Footprint:
+        found = self._transactions.get(id_)
+        if found is None or found.snapshot_us is not None:
+            return Footprint()
+        if found.optimistic:
+            return read._replace(fixes_instant=True)
+        locking = self._footprint_of_locking(found, self._wants_to_read(found, names()))
+        return read | Footprint(queries=found.scope) | locking
+
+    def _footprint_of_locking(self, transaction: Transaction, wants: Mapping[str, bool]) -> Footprint:
+        missing = self._locks.missing(transaction, wants)
+        if self._locks.is_free_for(transaction, missing):
+            takes = frozenset(name for name, exclusive in missing.items() if exclusive)
+            return Footprint(shares=frozenset(missing) - takes, takes=takes)
+        touched = Footprint(takes=frozenset(missing))
+        for victim in self._locks.victims(transaction, missing):
+            touched = touched | self._footprint_of_end(victim)._replace(fixes_instant=True)
+        return touched
+
+    def _footprint_of_end(self, owner: Owner) -> Footprint:
+        takes = {name for name, lock in owner.held.items() if lock.exclusive is owner or lock.queue}
+        takes.update(name for request in owner.pending for name in request.wants)
+        return Footprint(shares=frozenset(owner.held) - takes, takes=frozenset(takes))
 
     # Housekeeping
 
@@ -679,6 +751,10 @@ def _target(write: Any) -> str:
     if operation == "transform":
         return str(write.transform.document)
     raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "A write must have an update, a delete or a transform.")
+
+
+def _scope(query: PreparedQuery) -> frozenset[str]:
+    return queried_collections(query.parent, query.collection_id, query.all_descendants)
 
 
 def _names_of(documents: Sequence[Document]) -> list[str]:

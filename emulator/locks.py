@@ -115,7 +115,7 @@ class LockTable:
 
         Younger owners that are in the way are wounded either way.
         """
-        missing = _missing(owner, wants)
+        missing = self.missing(owner, wants)
         if not missing:
             return None
         request = Request(owner, missing, is_last)
@@ -136,18 +136,22 @@ class LockTable:
                 return None
         return request
 
-    def victims(self, owner: Owner, wants: Mapping[str, bool]) -> list[Owner]:
-        """Who would be wounded if the owner asked for these locks now."""
-        return list(self._wounded_by(owner, _missing(owner, wants)))
+    def missing(self, owner: Owner, wants: Mapping[str, bool]) -> dict[str, bool]:
+        """What of these locks the owner does not hold yet."""
+        held = owner.held
+        return {
+            name: exclusive
+            for name, exclusive in wants.items()
+            if name not in held or (exclusive and held[name].exclusive is not owner)
+        }
 
-    def is_free_for(self, owner: Owner, wants: Mapping[str, bool]) -> bool:
+    def victims(self, owner: Owner, missing: Mapping[str, bool]) -> list[Owner]:
+        """Who would be wounded if the owner asked for these locks now, which it does not hold."""
+        return list(self._wounded_by(owner, missing))
+
+    def is_free_for(self, owner: Owner, missing: Mapping[str, bool]) -> bool:
         """Whether the owner would get these locks at once, without wounding anybody."""
-        return self._is_grantable(Request(owner, _missing(owner, wants), False))
-
-    def is_awaited(self, name: str) -> bool:
-        """Whether anybody waits for this lock."""
-        lock = self._locks.get(name)
-        return lock is not None and bool(lock.queue)
+        return self._is_grantable(Request(owner, missing, is_last=False))
 
     def release(self, owner: Owner) -> None:
         """Give up all locks and requests of the owner, and grant what others now can have."""
@@ -247,16 +251,6 @@ class LockTable:
                     break  # nobody behind it can have this lock
             if not lock.queue and not lock.shared and lock.exclusive is None:
                 del self._locks[name]
-
-
-def _missing(owner: Owner, wants: Mapping[str, bool]) -> dict[str, bool]:
-    """What of these locks the owner does not hold yet."""
-    held = owner.held
-    return {
-        name: exclusive
-        for name, exclusive in wants.items()
-        if name not in held or (exclusive and held[name].exclusive is not owner)
-    }
 
 
 def _born(request: Request) -> tuple[int, int]:

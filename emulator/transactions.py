@@ -23,6 +23,7 @@ class Transaction(Owner):
         "optimistic",
         "read_write",
         "reads",
+        "scope",
         "snapshot_us",
         "used_us",
         "verified_us",
@@ -54,8 +55,16 @@ class Transaction(Owner):
         self.reads: dict[str, Any] = {}
         # The queries, each with its result, to be compared at commit.
         self.observations: list[tuple[Callable[[int | None], Any], Any]] = []
+        # The collections that these depend on, as `Footprint.queries` has them.
+        self.scope: frozenset[str] = frozenset()
         # When all that was read was last known to be true at once.
         self.verified_us = now_us
+
+    def observe(self, evaluate: Callable[[int | None], Any], value: Any, scope: frozenset[str]) -> None:
+        """Remember a query: how to run it again, what it found, and which collections it depends on."""
+        self.observations.append((evaluate, value))
+        if not scope <= self.scope:
+            self.scope |= scope
 
     @property
     def oldest_needed_us(self) -> int | None:

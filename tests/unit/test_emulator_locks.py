@@ -182,14 +182,6 @@ def test_a_lone_reader_upgrades_at_once() -> None:
     assert not acquired(table, other, shared("a"))
 
 
-def test_it_tells_for_which_locks_anybody_waits() -> None:
-    table = LockTable()
-    holder, writer = owners(2)
-    table.acquire(holder, shared("a", "b"))
-    table.acquire(writer, exclusive("a"))
-    assert [table.is_awaited(name) for name in "abc"] == [True, False, False]
-
-
 def test_several_locks_are_taken_together_or_not_at_all() -> None:
     table = LockTable()
     holder, writer = owners(2)
