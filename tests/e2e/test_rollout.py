@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from google.cloud import firestore
 
-from balance.balances import VERSION
-from balance.reconcile import State, check
-from balance.settings import Settings
-from balance.store import connect
+from balance.database.sdk import connect
+from balance.documents.balances import VERSION
+from balance.documents.settings import Settings
+from balance.operations.reconcile import State, check
 from runner.session import Session, call, running
 from scripts.rehearsal import essence
 from scripts.unsigned_token import unsigned_token
@@ -124,7 +124,7 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
         batch.commit()
         for trigger in triggers:
             call("POST", session.admin_url + "/triggers", {name: value for name, value in trigger.items() if name != "pending"})
-        monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", session.runner_url.removeprefix("http://"))
+        monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", session.tasks_host)
         yield Operator(session, client, tmp_path / "state")
 
 
