@@ -20,8 +20,9 @@ which all it had read was true, and its commit is ABORTED. The same happens afte
 locks the documents that it returns; that no others have come to match is verified by running it again, at each further
 read and at commit.
 
-For a second after a transaction lost a document to another, transactions lock it exclusively from their first read on.
-They stand in line, oldest first, instead of reading all at once and then failing all but one.
+For a second after a transaction lost a document to another, those who read it *reserve* it, and so does the retry of the
+one that lost. They stand in line, oldest first, instead of reading all at once and then failing all but one. This is
+ours: production does not tell whether it has a like.
 
 **Optimistic read-write transactions** see the instant of their first read and lock nothing before they commit. A commit
 with writes is ABORTED if anything that was read, found missing or queried is different by then. A transaction chooses
@@ -38,6 +39,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -45,12 +47,13 @@ import grpc
 from emulator.changes import Change
 from emulator.errors import RpcError
 from emulator.footprints import Footprint, HeldLock, changed_collections, queried_collections
-from emulator.locks import LockTable, Owner, Request
+from emulator.locks import LockTable, Mode, Owner, Request
 from emulator.names import check_document_name
 from emulator.query import PreparedQuery
 from emulator.statistics import Statistics
 from emulator.store import Document, Store
 from emulator.transactions import Transaction, Waiting
+from emulator.values import name_key
 from emulator.writes import Applied, apply, check_transforms
 
 T = TypeVar("T")
@@ -58,6 +61,8 @@ T = TypeVar("T")
 SECOND_US = 1_000_000
 # How long superseded versions may outlive their time, so that they are dropped in batches.
 FORGET_INTERVAL_US = 1 * SECOND_US
+# Of so many failed attempts it is known over which document they failed.
+MAX_LOST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,8 @@ class Settings:
     and https://firebase.google.com/docs/firestore/transaction-data-contention.
 
     optimistic: the mode of transactions that do not choose one.
-    contention_memory_us: how long a document is read exclusively after a transaction lost it to another. This is ours:
-    it saves retries. With 0, readers always share.
+    contention_memory_us: how long those who read a document reserve it after a transaction lost it to another, which saves
+    retries. With 0, readers always share, also those who try again.
     """
 
     optimistic: bool = False
@@ -138,6 +143,8 @@ class Engine:
         self._refused: deque[tuple[Waiting[Any], Callable[[], Any]]] = deque()
         self._deadlines: deque[Waiting[Any]] = deque()
         self._contended_until_us: dict[str, int] = {}
+        # Over which document an attempt has lost its locks, for its retry.
+        self._lost: OrderedDict[bytes, str] = OrderedDict()
 
     # Transactions
 
@@ -162,9 +169,12 @@ class Engine:
         id_ = self._id_prefix + b"".join(part.to_bytes(8, "big") for part in born)
         if optimistic is None:
             optimistic = self.settings.optimistic
-        self._transactions[id_] = Transaction(
+        transaction = Transaction(
             id_, born, now_us, read_write=read_write, optimistic=optimistic and read_write, snapshot_us=snapshot_us
         )
+        if retry_of is not None:
+            transaction.lost = self._lost.pop(retry_of, None)
+        self._transactions[id_] = transaction
         return id_
 
     def rollback(self, transaction: bytes) -> None:
@@ -246,7 +256,10 @@ class Engine:
                 listed.extend((document.name, document) for document in self._store.collection(collection, at_us))
                 if show_missing:
                     listed.extend((name, None) for name in self._store.missing_parents(collection, at_us))
-            return sorted((pair for pair in listed if pair[0] > after), key=lambda pair: pair[0])[:limit]
+            keyed = [(name_key(name), name, document) for name, document in listed]
+            least = name_key(after) if after else ()
+            keyed = sorted((entry for entry in keyed if entry[0] > least), key=itemgetter(0))[:limit]
+            return [(name, document) for _, name, document in keyed]
 
         scope = queried_collections(parent, "" if show_missing else collection_id, all_descendants=False)
         return self._observe(evaluate, _names_of_pairs, _documents_billed, scope, transaction, read_time_us)
@@ -295,7 +308,7 @@ class Engine:
                 value = evaluate(None)
             if names is not None:
                 wants = self._wants_to_read(found, names(value))
-                if any(name not in found.held for name in wants):
+                if self._locks.missing(found, wants):
                     proceed = partial(present, value, self._last_commit_us)
                     return self._with_locks(found, wants, proceed, partial(self._doom_and, from_snapshot, found))
             at_us = self._issue_read_time()
@@ -314,7 +327,7 @@ class Engine:
 
         A transaction ends with this, whether it succeeds or not. ABORTED: it conflicted and may be tried again.
         """
-        names = {self.target(write): True for write in writes}
+        names = {self.target(write): Mode.EXCLUSIVE for write in writes}
         if transaction is None:
             if not any(name in self._locks for name in names):
                 return self._apply(writes)
@@ -370,7 +383,7 @@ class Engine:
         if found.optimistic and not writes:
             return end
         checked = Footprint(reads=frozenset(found.reads), queries=found.scope)
-        return checked | written | end | self._footprint_of_locking(found, dict.fromkeys(names, True))
+        return checked | written | end | self._footprint_of_locking(found, dict.fromkeys(names, Mode.EXCLUSIVE))
 
     def footprint_of_rollback(self, transaction: bytes) -> Footprint:
         """What `rollback`, or the expiry of the transaction, would touch now."""
@@ -382,7 +395,7 @@ class Engine:
         found = self._transactions.get(transaction)
         if found is None:
             return {}
-        return {name: HeldLock(lock.exclusive is found, bool(lock.queue)) for name, lock in found.held.items()}
+        return {name: HeldLock(lock.holders[found], bool(lock.queue)) for name, lock in found.held.items()}
 
     def _footprint_of_read(self, id_: bytes, read: Footprint, names: Callable[[], Sequence[str]]) -> Footprint:
         found = self._transactions.get(id_)
@@ -393,10 +406,10 @@ class Engine:
         locking = self._footprint_of_locking(found, self._wants_to_read(found, names()))
         return read | Footprint(queries=found.scope) | locking
 
-    def _footprint_of_locking(self, transaction: Transaction, wants: Mapping[str, bool]) -> Footprint:
+    def _footprint_of_locking(self, transaction: Transaction, wants: Mapping[str, Mode]) -> Footprint:
         missing = self._locks.missing(transaction, wants)
         if self._locks.is_free_for(transaction, missing):
-            takes = frozenset(name for name, exclusive in missing.items() if exclusive)
+            takes = frozenset(name for name, mode in missing.items() if mode is not Mode.SHARED)
             return Footprint(shares=frozenset(missing) - takes, takes=takes)
         touched = Footprint(takes=frozenset(missing))
         for victim in self._locks.victims(transaction, missing):
@@ -404,7 +417,7 @@ class Engine:
         return touched
 
     def _footprint_of_end(self, owner: Owner) -> Footprint:
-        takes = {name for name, lock in owner.held.items() if lock.exclusive is owner or lock.queue}
+        takes = {name for name, lock in owner.held.items() if lock.strongest is owner or lock.queue}
         takes.update(name for request in owner.pending for name in request.wants)
         return Footprint(shares=frozenset(owner.held) - takes, takes=frozenset(takes))
 
@@ -509,12 +522,17 @@ class Engine:
         transaction.used_us = now_us
         return transaction
 
-    def _wants_to_read(self, transaction: Transaction, names: Sequence[str]) -> dict[str, bool]:
-        if not self._contended_until_us:
-            return dict.fromkeys(names, False)
-        now_us = self._now()
-        contended_until_us = self._contended_until_us
-        return {name: contended_until_us.get(name, 0) > now_us for name in names}
+    def _wants_to_read(self, transaction: Transaction, names: Sequence[str]) -> dict[str, Mode]:
+        """The locks for reading these documents: shared, but for those that are contended."""
+        wants = dict.fromkeys(names, Mode.SHARED)
+        if self._contended_until_us:
+            now_us = self._now()
+            for name in names:
+                if self._contended_until_us.get(name, 0) > now_us:
+                    wants[name] = Mode.RESERVED
+        if transaction.lost in wants:
+            wants[transaction.lost] = Mode.RESERVED
+        return wants
 
     def _get_present(self, transaction: Transaction, names: Sequence[str]) -> ReadResult:
         if transaction.observations and not self._verify(transaction):
@@ -563,7 +581,7 @@ class Engine:
     def _with_locks(
         self,
         transaction: Transaction,
-        wants: Mapping[str, bool],
+        wants: Mapping[str, Mode],
         proceed: Callable[[], T | Waiting[T]],
         refused: Callable[[str], T | Waiting[T]],
         *,
@@ -598,6 +616,9 @@ class Engine:
             assert isinstance(transaction, Transaction)
             if self.settings.contention_memory_us:
                 self._contended_until_us[name] = self._now() + self.settings.contention_memory_us
+                self._lost[transaction.id] = name
+                if len(self._lost) > MAX_LOST:
+                    self._lost.popitem(last=False)
             reason = f"An older transaction needs {name}."
             self._freeze(transaction, reason)
             for request in requests:
