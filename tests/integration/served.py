@@ -21,9 +21,11 @@ from emulator.engine import Engine, Settings
 from emulator.faults import Faults
 from emulator.server import Server
 from emulator.streams import HEARTBEAT_SECONDS, Streams
+from tests.indexes import DEPLOYED_INDEXES
 
 T = TypeVar("T")
 PROJECT = "demo-test"
+AS_DEPLOYED = Settings(indexes=DEPLOYED_INDEXES)
 
 
 @dataclass
@@ -66,9 +68,9 @@ class Served:
 
 @contextmanager
 def served(
-    settings: Settings | None = None, clock: Callable[[], int] = wall_clock_us, heartbeat_seconds: float = HEARTBEAT_SECONDS
+    settings: Settings = AS_DEPLOYED, clock: Callable[[], int] = wall_clock_us, heartbeat_seconds: float = HEARTBEAT_SECONDS
 ) -> Iterator[Served]:
-    """Run a server for the time of the block."""
+    """Run a server for the time of the block; without settings, it has the indexes that are deployed and no others."""
     databases = Databases(clock, settings)
     faults = Faults(Random(1))
     started: Any = threading.Event()

@@ -37,7 +37,7 @@ ROOT = f"{DATABASE}/documents"
 
 @pytest.fixture(scope="module")
 def shared_server() -> Iterator[Served]:
-    with served() as running:
+    with served(Settings()) as running:
         yield running
 
 
