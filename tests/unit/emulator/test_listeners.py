@@ -13,7 +13,7 @@ from google.cloud.firestore_v1.types import write as write_types
 
 from emulator.engine import SECOND_US, CommitResult, Engine
 from emulator.errors import RpcError
-from emulator.listeners import Listener, Listeners
+from emulator.listeners import MAX_REPLAYED, Listener, Listeners
 from emulator.targets import parse_target
 
 DATABASE = "projects/p/databases/(default)"
@@ -438,6 +438,37 @@ def test_a_client_whose_memory_differs_is_told_by_the_filter(engine: Engine, cli
     with pytest.raises(AssertionError):
         client.take()
     assert client.mismatches == {1}
+
+
+def test_a_client_that_is_ahead_of_its_token_gets_back_what_it_lost(engine: Engine, client: Client) -> None:
+    put(engine, ("items/a", 2))
+    client.add(query(1, order=1, limit=1))
+    client.take()
+    tokens = client.tokens.copy()
+    put(engine, ("items/b", 1))
+    client.take()
+    assert client.numbers(1) == {"items/b": 1}
+    put(engine, ("items/b", None))
+    client.reconnect(tokens)
+    client.take()
+    assert client.numbers(1) == {"items/a": 2}
+    assert not client.mismatches
+
+
+def test_a_limited_target_with_a_long_history_is_reset(engine: Engine, client: Client) -> None:
+    client.add(query(1, order=1, limit=1))
+    client.take()
+    for number in range(MAX_REPLAYED):
+        put(engine, ("items/a", number))
+    client.reconnect(client.tokens.copy())
+    client.take()
+    assert not client.resets
+    client.reconnect(client.tokens.copy())
+    for number in range(MAX_REPLAYED + 1):
+        put(engine, ("items/a", number))
+    client.reconnect()
+    client.take()
+    assert client.resets == 1
 
 
 def test_clearing_the_database_resets_all_who_listen(engine: Engine, client: Client) -> None:
