@@ -44,6 +44,7 @@ from emulator.errors import RpcError
 from emulator.indexes import Indexes
 from emulator.locks import LockTable, Request
 from emulator.names import check_document_name
+from emulator.planning import candidates_in
 from emulator.query import PreparedQuery
 from emulator.statistics import Statistics
 from emulator.store import Document, Store
@@ -494,14 +495,15 @@ class Engine:
         store = self._store
         candidates: Iterable[Document]
         if query.collection_id and query.all_descendants:
-            candidates = store.collection_group(query.parent, query.collection_id, at_us)
+            paths = store.collection_group(query.parent, query.collection_id)
+            candidates = chain.from_iterable(candidates_in(store, query, path, at_us) for path in paths)
         elif query.collection_id:
-            candidates = store.collection(f"{query.parent}/{query.collection_id}", at_us, query.equalities)
+            candidates = candidates_in(store, query, f"{query.parent}/{query.collection_id}", at_us)
         elif query.all_descendants:
             candidates = store.descendants(query.parent, at_us)
         else:
-            paths = store.collection_names(query.parent, at_us)
-            candidates = chain.from_iterable(store.collection(path, at_us) for path in paths)
+            names = store.collection_names(query.parent, at_us)
+            candidates = chain.from_iterable(store.collection(path, at_us) for path in names)
         return query.run(candidates)
 
     def _verify(self, transaction: Transaction) -> bool:

@@ -98,7 +98,7 @@ class Streams:
     def tick(self) -> None:
         """Wake the streams that were silent for long. To be called a few times a second."""
         due = time.monotonic() - self._heartbeat_seconds
-        for stream, since in list(self._silent_since.items()):
+        for stream, since in self._silent_since.items():  # waking does not change it: the stream runs later
             if since > due:
                 break
             stream.wake()
