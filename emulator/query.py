@@ -21,7 +21,7 @@ from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
 from emulator.errors import RpcError
 from emulator.index import KeyRange, string_equalities
 from emulator.paths import NAME, FieldPath, get_field, parse_field_path, set_field
-from emulator.values import ARRAY, NAN_KEY, NULL_KEY, REFERENCE, SortKey, name_key, sort_key
+from emulator.values import ARRAY, NAN_KEY, NULL_KEY, REFERENCE, SortKey, id_key, name_key, sort_key
 
 # https://firebase.google.com/docs/firestore/query-data/queries#query_limitations
 MAX_DISJUNCTIONS = 30
@@ -124,6 +124,7 @@ class PreparedQuery:
         orders = [_order(each) for each in query.order_by]
         if where is not None:
             _check_filters(where, len(orders), is_subcollection=parent.count("/") > 4)
+        _check_descendants(query.from_[0], orders, where, is_below_document=parent.count("/") > 4)
         self._where = where
         self._matches = _compiled(where) if where is not None else None
         self._orders = _full_orders(orders, where)
@@ -166,7 +167,7 @@ class PreparedQuery:
         found: dict[FieldPath, KeyRange] = {}
         for path, low, high in (*_bounds(self._where), *self._cursor_bounds()):
             if path == NAME:
-                low, high = _id_key(low, collection), _id_key(high, collection)
+                low, high = _key_within(low, collection), _key_within(high, collection)
             known = found.get(path, KeyRange(path))
             lows = [key for key in (known.low, low) if key is not None]
             highs = [key for key in (known.high, high) if key is not None]
@@ -218,7 +219,7 @@ class PreparedQuery:
     def _keyed(self, documents: Iterable[Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """Documents with the keys of the fields to order by; only those that have them all."""
         paths = [order.path for order in self._orders if order.path != NAME]
-        # Within one collection, names are in the order of their strings.
+        # Within one collection, only the last ids differ.
         spans_collections = self.all_descendants or not self.collection_id
         full_names = spans_collections or self._start is not None or self._end is not None
         for document in documents:
@@ -226,7 +227,7 @@ class PreparedQuery:
             values = [get_field(fields, path) for path in paths]
             if all(value is not None for value in values):
                 name = document.name
-                yield (*map(sort_key, values), name_key(name) if full_names else name), document
+                yield (*map(sort_key, values), name_key(name) if full_names else id_key(name)), document
 
     def _bound(self, keyed: Sequence[tuple[tuple[Any, ...], Any]], cursor: _Cursor | None, default: int) -> int:
         """How many of the ordered documents lie before a cursor."""
@@ -370,7 +371,7 @@ def _check_filters(where: _Condition | _Junction, orders: int, is_subcollection:
     normal_form = _normal_form(where)
     for conjunction in normal_form:
         if sum(condition.op in _OF_ARRAYS for condition in conjunction) > 1:
-            raise _invalid("where: only one ARRAY_CONTAINS or ARRAY_CONTAINS_ANY may be in a disjunction.")
+            raise _invalid("A maximum of 1 'ARRAY_CONTAINS' filter is allowed per disjunction.")  # production's words
     filters = sum(len(each) * prod(condition.alternatives for condition in each) for each in normal_form)
     if filters + orders + is_subcollection > MAX_FILTERS_AND_ORDERS:
         raise _invalid(
@@ -396,9 +397,27 @@ def _bounds(where: _Condition | _Junction | None) -> Iterator[tuple[FieldPath, S
         yield where.path, least, most
 
 
-def _id_key(key: SortKey | None, collection: str) -> SortKey | None:
+def _key_within(key: SortKey | None, collection: str) -> SortKey | None:
     """Of the key of a name: that of the id, if the name is one of this collection, so that it is a bound there."""
     return key[-1:] if key is not None and key[:-1] == name_key(collection) else None
+
+
+def _check_descendants(
+    selector: Any, orders: Sequence[_Order], where: _Condition | _Junction | None, *, is_below_document: bool
+) -> None:
+    """Refuse what no index of production serves, in production's words: see README.md, "What it was held against"."""
+    filtered = [condition.path for condition in _conditions(where) if condition.path != NAME] if where is not None else []
+    ordered = [order.path for order in orders if order.path != NAME]
+    is_backwards = any(order.descending for order in orders)
+    if selector.all_descendants and is_below_document and (filtered or ordered):
+        raise _invalid("collection group queries are only allowed at the root parent")
+    if not selector.collection_id:
+        if filtered:
+            raise _invalid(f"kind is required for filter: {'.'.join(filtered[0])}")
+        if ordered or is_backwards:
+            raise _invalid("kind is required for all orders except __key__ ascending")
+    elif selector.all_descendants and is_below_document and is_backwards:
+        raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, "The query requires an index. There is none that could serve it.")
 
 
 def _has_or(where: _Condition | _Junction) -> bool:
@@ -491,7 +510,8 @@ def _key_test(condition: _Condition) -> Callable[[SortKey], bool]:
     if op == _Op.ARRAY_CONTAINS.value:
         return _list_test(_Op.ARRAY_CONTAINS_ANY.value, [wanted])
     compare, rank = _RANGES[op], wanted[0]
-    return lambda key: key[0] == rank and compare(key, wanted)
+    # NaN is in the order of numbers, before all others, but in no range.
+    return lambda key: key[0] == rank and compare(key, wanted) and key != NAN_KEY
 
 
 def _list_test(op: int, keys: Iterable[SortKey]) -> Callable[[SortKey], bool]:

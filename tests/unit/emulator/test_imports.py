@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[3] / "emulator"
 PURE = [
-    *("changes", "engine", "errors", "index", "indexes", "listeners", "locks", "names", "paths", "planning"),
+    *("changes", "engine", "errors", "footprints", "index", "indexes", "listeners", "locks", "names", "paths", "planning"),
     *("query", "settable", "statistics", "store", "targets", "transactions", "values", "writes"),
 ]
 
