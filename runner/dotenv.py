@@ -28,10 +28,13 @@ def parse(text: str, where: str = ".env") -> dict[str, str]:
     return values
 
 
-def load(folder: Path, project: str) -> dict[str, str]:
-    """What `.env`, `.env.<project>` and `.env.local` in the folder say, later ones first. Raises InvalidDotenv."""
+def load(folder: Path, project: str, *, local: bool = True) -> dict[str, str]:
+    """What `.env`, `.env.<project>` and, for an emulator, `.env.local` in the folder say, later ones first.
+
+    Raises InvalidDotenv.
+    """
     values: dict[str, str] = {}
-    for name in (".env", f".env.{project}", ".env.local"):
+    for name in (".env", f".env.{project}", *((".env.local",) if local else ())):
         path = folder / name
         if path.is_file():
             values |= parse(path.read_text(encoding="utf-8"), str(path))
