@@ -109,7 +109,7 @@ class Names:
             fields = snapshot.fields or {}
             names = (fields.get(name) for name in ((self.name_field,) if self.name_field else NAME_FIELDS))
             uid = snapshot.path.rpartition("/")[2]
-            self.known[uid] = next((name for name in names if isinstance(name, str) and name), uid)
+            self.known[uid] = next((name for name in names if isinstance(name, str) and name), shortened(uid))
 
     def __getitem__(self, uid: str) -> str:
         """What to call a user on a terminal."""
