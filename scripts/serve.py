@@ -1,7 +1,7 @@
 """Run the embedded Firestore and every function of functions.yaml on this machine.
 
 Beside it COMMAND runs, if there is one; all is stopped when it ends. It finds FIRESTORE_EMULATOR_HOST, GOOGLE_CLOUD_PROJECT,
-FUNCTION_URLS (JSON: function to URL), FIRESTORE_ADMIN_URL, RUNNER_URL (GET / lists what they offer),
+FUNCTION_URLS (JSON: function to URL), FIRESTORE_ADMIN_URL, RUNNER_URL (GET lists what they offer),
 CLOUD_TASKS_EMULATOR_HOST and the parameters in its environment. Without COMMAND one line of JSON says where all is.
 
 Parameters come from functions.yaml, .env, .env.PROJECT, .env.local and the environment, later ones first. Functions that

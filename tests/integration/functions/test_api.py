@@ -43,7 +43,7 @@ def make(server: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             given = {name: value for name, value in fields.items() if value is not None}
             api.logged.append({"severity": severity, "message": message, **given})
 
-        for module in ("balance.api", "balance.reading"):
+        for module in ("balance.functions.api", "balance.operations.reading"):
             monkeypatch.setattr(f"{module}.log", record)
         return api
 
@@ -547,7 +547,7 @@ def test_between_strangers_there_is_nothing_to_explain(api: ReadApi) -> None:
 
 
 def test_explanations_are_bounded_and_add_up(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balance.explain.MAX_TRANSACTIONS_PER_PAIR", 10)
+    monkeypatch.setattr("balance.operations.explain.MAX_TRANSACTIONS_PER_PAIR", 10)
     api.group("g1", "ana", "bo", "chidi")
     for number in range(60):
         payer, other = [("ana", "bo"), ("bo", "ana"), ("chidi", "ana")][number % 3]
@@ -602,8 +602,8 @@ def test_every_origin_may_be_allowed(make: Callable[..., ReadApi]) -> None:
 def test_entries_are_json_lines_of_the_fields_that_the_metrics_read(
     api: ReadApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("balance.api.log", log.log)
-    monkeypatch.setattr("balance.reading.log", log.log)
+    monkeypatch.setattr("balance.functions.api.log", log.log)
+    monkeypatch.setattr("balance.operations.reading.log", log.log)
     dinner(api)
     api.balance("g1")
     entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -616,7 +616,7 @@ def test_entries_are_json_lines_of_the_fields_that_the_metrics_read(
 def test_what_is_logged_beside_the_request_bears_the_id_of_its_execution(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
     dinner(api)
     seen: list[Any] = []
-    monkeypatch.setattr("balance.reading.log", lambda *_, **__: seen.append(execution_context_var.get()))
+    monkeypatch.setattr("balance.operations.reading.log", lambda *_, **__: seen.append(execution_context_var.get()))
     assert api.get("/balances", **{"Function-Execution-Id": "the-id"}).status_code == 200
     (context,) = seen
     assert context is not None, "the balance was missing, and its rebuild is logged by another thread"
