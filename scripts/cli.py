@@ -33,6 +33,8 @@ class Entry:
     """It reads an app's documents, so it needs the adapter of the app's functions."""
 
 
+DEVELOP: Final = "Develop this project"
+
 COMMANDS: Final = {
     "Look": (
         Entry("show", "scripts.show", "one group: balance, suggestions, records, faults", reads_documents=True),
@@ -58,7 +60,7 @@ COMMANDS: Final = {
             reads_documents=True,
         ),
     ),
-    "Develop this project": (
+    DEVELOP: (
         Entry("simulate", "scripts.developing.simulate", "random schedules against the protocol"),
         Entry("chaos", "scripts.developing.chaos", "the same attack on real processes"),
         Entry("rehearsal", "scripts.developing.rehearsal", "the roll-out under traffic, every answer checked"),
@@ -93,11 +95,18 @@ class Balance(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The subcommands by section."""
+        """The subcommands by section; of those that no operator needs, the names."""
         width = max(map(len, ENTRIES))
         for title, entries in COMMANDS.items():
             with formatter.section(title):
-                formatter.write_dl([(entry.name.ljust(width), entry.summary) for entry in entries])
+                if title == DEVELOP:
+                    formatter.write_text(", ".join(entry.name for entry in entries))
+                else:
+                    formatter.write_dl([(entry.name.ljust(width), entry.summary) for entry in entries])
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The subcommands; the group has no options of its own to tell of."""
+        self.format_commands(ctx, formatter)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Names of subcommands, without importing any."""

@@ -9,7 +9,7 @@ class Exit(IntEnum):
     DONE = 0, "done, and nothing is wrong"
     WRONG = 1, "something is wrong or has failed: the output says what"
     REFUSED = 2, "not begun: called wrongly, not confirmed, or out of reach"
-    LEFT_OUT = 3, "all true, but documents were left out: malformed, in no sum"
+    LEFT_OUT = 3, "nothing is wrong, but documents were left out of the sums"
     INTERRUPTED = 130, "interrupted by Ctrl-C or SIGTERM: run it again"
 
     meaning: str

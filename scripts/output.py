@@ -116,9 +116,7 @@ class Names:
         return self.known.get(uid) or shortened(uid)
 
 
-names_option = click.option(
-    "--names", metavar="COLLECTION[:FIELD]", help="Names instead of uids: COLLECTION/{uid}."
-)
+names_option = click.option("--names", metavar="COLLECTION[:FIELD]", help="Names instead of uids: COLLECTION/{uid}.")
 
 
 def print_sections(sections: Sequence[Section], names: Names, console: Console) -> None:
