@@ -92,6 +92,8 @@ def dev(
         only=only,
         environment=dict(env),
     )
+    for warning in folders.look_alikes(options.source, project, emulated=True):
+        tell(warning)
     try:
         return run(options, command, logs_folder=logs, quiet=quiet)
     except (InvalidManifest, InvalidDotenv) as error:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Final
@@ -90,6 +91,25 @@ def check_adapter(folder: Path) -> Path:
     if wanted.resolve() != loaded.resolve():
         raise Refused(f"this process has loaded {loaded} already: run `balance` anew for {wanted}")
     return wanted
+
+
+def look_alikes(folder: Path, project: str, *, emulated: bool) -> list[str]:
+    """A warning for each name in the .env files that looks like one of ours and is none: nobody would read it."""
+    from balance.documents.settings import SWITCHES  # later than the adapter
+
+    try:
+        written = dotenv.load(folder, project, local=emulated)
+        values = {**written, "PROJECT_ID": project}
+        known = {*manifest.read(folder / manifest.FILE_NAME, values).parameters, *SWITCHES}
+    except (dotenv.InvalidDotenv, manifest.InvalidManifest):
+        return []  # told by who reads them in earnest
+    warnings = []
+    for name in sorted(written.keys() - known):
+        alike = get_close_matches(name.upper(), known, 1, cutoff=0.8)
+        if alike or name.startswith("BALANCE_"):
+            meant = f"; is {alike[0]} meant?" if alike else ""
+            warnings.append(f"{name} in the .env files of {folder} is no parameter and no switch{meant}")
+    return warnings
 
 
 def _named(arguments: Sequence[str]) -> str | None:
