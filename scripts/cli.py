@@ -52,6 +52,7 @@ COMMANDS: Final = {
         Entry("completion", "scripts.completion", "tab completion for your shell"),
     ),
     "Deploy": (
+        Entry("doctor", "scripts.doctor", "look a project over, before and after deploying", reads_documents=True),
         Entry("package", "scripts.package", "copy the functions into your app's repository"),
         Entry(
             "check-assumptions",
