@@ -87,5 +87,5 @@ def _tell(finding: Finding, console: Console, *, as_json: bool) -> None:
     room = console.width - _WIDTH
     lines = [*textwrap.wrap(finding.text, room), *textwrap.wrap(f"-> {finding.todo}" if finding.todo else "", room)]
     for index, line in enumerate(lines):
-        level = Text(finding.level.ljust(_WIDTH) if index == 0 else " " * _WIDTH, style=_COLOURS.get(finding.level, ""))
-        console.print(level + Text(line))
+        level = finding.level.ljust(_WIDTH) if index == 0 else " " * _WIDTH
+        console.print(Text.assemble((level, _COLOURS.get(finding.level, "")), line))
