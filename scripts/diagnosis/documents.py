@@ -17,6 +17,8 @@ from balance.documents.sources import Kind, Malformed, members, parse
 from scripts.diagnosis.findings import Finding, Level
 from scripts.diagnosis.sample import Sample, collection_of
 
+MANY = 0.1
+"""Of so large a part of the documents something is no exception any more."""
 ENOUGH = 10
 """From so few amounts nothing is concluded."""
 LARGE = 1_000
@@ -202,7 +204,7 @@ def _of_kind(kind: Kind, collection: str, tally: Tally) -> Iterator[Finding]:
         )
     if tally.mismatches:
         yield Finding(
-            Level.WARNING,
+            _if_many(len(tally.mismatches), tally),
             f"{collection}: the splits of {len(tally.mismatches)} documents do not add up to their amount,"
             f" such as {tally.mismatches[0]}",
             "the splits count; look whether the app means something else by its amount",
@@ -210,17 +212,22 @@ def _of_kind(kind: Kind, collection: str, tally: Tally) -> Iterator[Finding]:
     if tally.strangers:
         path, uid = tally.strangers[0]
         yield Finding(
-            Level.WARNING,
+            _if_many(len({path for path, _ in tally.strangers}), tally),
             f"{collection}: {len(tally.strangers)} debts are of users that are no members of their group,"
             f" such as {uid!r} in {path}",
             "fine for members that have left; else the adapter takes something else for a uid",
         )
     if tally.homeless:
         yield Finding(
-            Level.WARNING,
+            _if_many(len(tally.homeless), tally),
             f"{collection}: {len(tally.homeless)} documents name a group that does not exist, such as {tally.homeless[0]}",
             "fine for deleted groups; else GROUPS_COLLECTION or the adapter's groupId is wrong",
         )
+
+
+def _if_many(count: int, tally: Tally) -> Level:
+    """A warning, if it is more than an exception."""
+    return Level.WARNING if count >= MANY * tally.total and tally.total >= ENOUGH else Level.NOTE
 
 
 def _of_unit(settings: Settings, collection: str, tally: Tally) -> Iterator[Finding]:

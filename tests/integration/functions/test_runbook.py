@@ -16,6 +16,7 @@ from tests.integration.deployment import Deployment, deployment
 from tests.integration.served import PROJECT
 
 ROOT = Path(__file__).parents[3]
+PLACES = {"PROJECT": PROJECT, "GROUP": "lisbon", "UID": "b"}
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 
 
@@ -46,7 +47,7 @@ def test_every_command_does_what_it_is_there_for(app: Deployment, monkeypatch: p
     app.clock.advance(hours=1)
     run = 0
     for line in commands():
-        words = shlex.split(line.replace("PROJECT", PROJECT).replace("GROUP", "lisbon"), comments=True)
+        words = shlex.split(re.sub(r"\b(PROJECT|GROUP|UID)\b", lambda found: PLACES[found[0]], line), comments=True)
         if words[0] == "balance":
             assert main(words[1:]) == 0, line
         else:

@@ -141,11 +141,17 @@ def test_strangers_mismatches_and_documents_without_a_group_are_told(
     app.write("expenses/stranger", expense("lisbon", "a", "USD", zoe=5))
     app.write("expenses/sum", {**expense("lisbon", "a", "USD", b=5), "amount": 7})
     app.write("expenses/nowhere", expense("atlantis", "a", "USD", b=5))
-    _, found = doctor(capsys)
-    told = "\n".join(found[Level.WARNING])
+    code, found = doctor(capsys)
+    assert code == Exit.DONE
+    told = "\n".join(found[Level.NOTE])
     assert "'zoe' in expenses/stranger" in told
     assert "do not add up to their amount, such as expenses/sum" in told
     assert "name a group that does not exist, such as expenses/nowhere" in told
+    for _ in range(5):
+        app.expense("atlantis", "a", "USD", b=1)
+    code, found = doctor(capsys)
+    assert code == Exit.WRONG
+    assert "name a group that does not exist" in "\n".join(found[Level.WARNING])
 
 
 def test_members_of_another_shape_are_told(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

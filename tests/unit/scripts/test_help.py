@@ -1,6 +1,7 @@
 """The help of `balance`: it fits a screen, and says of every command what it does, how it ends, and how it is called."""
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -44,11 +45,15 @@ def test_the_help_of_a_subcommand_has_exit_codes_and_an_example_that_parses(
 ) -> None:
     text = "\n".join(help_of(capsys, name))
     assert "Exit codes: " in text
-    examples = re.findall(r"^    balance .*", text.partition("Examples:")[2], re.MULTILINE)
+    examples = re.findall(r"^    (balance .*)", text.partition("Examples:")[2], re.MULTILINE)
     if name != "completion":
         assert examples
     command = balance.get_command(click.Context(balance), name)
     assert command is not None
+    for example in examples:
+        words = shlex.split(re.split(r" [|>] ", example)[0], comments=True)
+        assert words[1] == name
+        command.make_context(name, words[2:])
     for option in command.params:
         if isinstance(option, click.Option) and not option.hidden:
             assert option.help, f"{option.name} has no help"
