@@ -20,7 +20,7 @@ from collections.abc import Callable
 import click
 
 from scripts import command, target
-from scripts.assumptions import events, shapes, times, transactions
+from scripts.assumptions import delivery_times, locking, shapes, times
 from scripts.assumptions.laboratory import Laboratory, Refuted, Unknown, laboratory_in
 from scripts.command import Refused
 from scripts.command import as_json as json_option
@@ -33,12 +33,12 @@ OF_FIRESTORE: tuple[Assumption, ...] = (
     times.a_read_sees_exactly_the_commits_up_to_its_time,
     times.queries_read_the_past_too,
     times.the_past_beyond_the_hour_is_told_from_other_errors,
-    transactions.queries_are_protected_against_phantoms,
-    transactions.missing_documents_are_protected_too,
+    locking.queries_are_protected_against_phantoms,
+    locking.missing_documents_are_protected_too,
     times.a_commit_has_one_time,
     times.a_write_that_changes_nothing_keeps_the_update_time,
-    transactions.a_record_cannot_be_made_twice,
-    transactions.an_ended_transaction_is_told_from_other_errors,
+    locking.a_record_cannot_be_made_twice,
+    locking.an_ended_transaction_is_told_from_other_errors,
     shapes.the_largest_balance_is_accepted,
     shapes.a_document_above_1_mib_is_refused_for_good,
     shapes.odd_uids_are_keys_like_others,
@@ -47,12 +47,12 @@ OF_FIRESTORE: tuple[Assumption, ...] = (
     times.the_servers_time_in_a_document_is_near_its_commit,
 )
 OF_TIME: tuple[Assumption, ...] = (
-    transactions.an_idle_transaction_times_out,
-    transactions.a_long_transaction_times_out,
+    locking.an_idle_transaction_times_out,
+    locking.a_long_transaction_times_out,
 )
 OF_EVENTS: tuple[Assumption, ...] = (
-    events.the_time_of_a_deletes_event_is_near_its_commit,
-    events.the_event_of_a_large_document_arrives,
+    delivery_times.the_time_of_a_deletes_event_is_near_its_commit,
+    delivery_times.the_event_of_a_large_document_arrives,
 )
 
 

@@ -63,10 +63,10 @@ COMMANDS: Final = {
     ),
     DEVELOP: (
         Entry("simulate", "scripts.developing.simulate", "random schedules against the protocol"),
-        Entry("chaos", "scripts.developing.chaos", "the same attack on real processes"),
+        Entry("chaos", "scripts.developing.attack", "the same attack on real processes"),
         Entry("rehearsal", "scripts.developing.rehearsal", "the roll-out under traffic, every answer checked"),
         Entry("audit", "scripts.developing.vulnerabilities", "known vulnerabilities of the libraries"),
-        Entry("currencies", "scripts.developing.currencies", "merge a new release of ISO 4217"),
+        Entry("currencies", "scripts.developing.currency_release", "merge a new release of ISO 4217"),
     ),
 }
 

@@ -32,7 +32,7 @@ from balance.documents import balances
 from balance.documents.settings import Settings, from_environment
 from balance.protocol.rebuild import read_history
 from runner.session import call
-from scripts import inside
+from scripts import inside_runner
 from scripts.command import POSITIVE, subcommand
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, stored, tables
@@ -269,8 +269,8 @@ def _print(section: Section) -> None:
 @click.option("--seed", metavar="N", type=int, default=1, help="What decides the history (1).")
 @click.option("--chaos", metavar="SEED", type=int, default=7, help="What decides how events are delivered (7).")
 def demo(transactions: int, seed: int, chaos: int) -> int:
-    if not inside.is_inside():
-        return inside.run(chaos=chaos)
+    if not inside_runner.is_inside():
+        return inside_runner.run(chaos=chaos)
     shown = Demo(os.environ["GOOGLE_CLOUD_PROJECT"], os.environ["FIRESTORE_ADMIN_URL"].rstrip("/"), seed)
     console.rule(f"1  {len(MEMBERS)} members, {transactions:,} transactions; events come twice and out of order")
     shown.load(transactions)

@@ -25,7 +25,7 @@ from rich.text import Text
 from runner import manifest
 from scripts import command, target
 from scripts.command import as_json as json_option
-from scripts.diagnosis import deployment, documents, project, sample, setup
+from scripts.diagnosis import contents, project, sample, setup, written
 from scripts.diagnosis.findings import Finding, Level
 from scripts.exits import Exit
 from scripts.target import Opened, Target
@@ -57,9 +57,9 @@ def look(opened: Opened, size: int, *, before_after: bool) -> Iterator[Finding]:
     yield from setup.look(opened)
     taken = sample.take(firestore, settings.layout, size)
     if before_after:
-        yield from documents.before_and_after(taken)
-    yield from documents.look(firestore, settings, taken)
-    yield from deployment.look(firestore, settings, taken)
+        yield from contents.before_and_after(taken)
+    yield from contents.look(firestore, settings, taken)
+    yield from written.look(firestore, settings, taken)
     if opened.emulator is None:
         yield from _project(opened)
 

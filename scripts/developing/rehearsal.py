@@ -30,7 +30,7 @@ from rich.table import Table
 from balance.database.sdk import connect
 from balance.documents.settings import from_environment
 from runner.session import CallFailed
-from scripts import inside
+from scripts import inside_runner
 from scripts.command import POSITIVE, subcommand
 from scripts.command import as_json as json_option
 from scripts.developing.rollout.answers import Clients
@@ -47,8 +47,8 @@ from scripts.exits import Exit
 @click.option("--logs", type=Path, metavar="DIR", help="Keep what the processes say there.")
 @json_option
 def rehearsal(groups: int, old: int, gap: float, seed: int, logs: Path | None, as_json: bool) -> int:
-    if not inside.is_inside():
-        return inside.run(logs=logs)
+    if not inside_runner.is_inside():
+        return inside_runner.run(logs=logs)
     project = os.environ["GOOGLE_CLOUD_PROJECT"]
     ids = [f"group-{index:04}" for index in range(groups)]
     settings = from_environment(os.environ)

@@ -12,7 +12,7 @@ import pytest
 from balance.database.firestore import Delete, Query, Set, Write, transaction
 from balance.database.sdk import SdkFirestore, connect
 from runner.session import Session, running
-from scripts.developing.chaos import PROJECT, Attack, attack, audit, judge
+from scripts.developing.attack import PROJECT, Attack, attack, audit, judge
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ import pytest
 from google.cloud import firestore
 
 from runner.processes import free_port
-from tests.e2e.processes import PATIENCE_S, eventually
+from tests.e2e.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "quickstart.md").read_text()
@@ -22,6 +22,7 @@ PROJECT = "demo-balance"
 
 def block(language: str, holding: str) -> str:
     """The one block of that language with this text."""
+    found: str
     (found,) = [body for body in re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL) if holding in body]
     return found
 

@@ -20,7 +20,7 @@ from emulator.engine import Settings as EngineSettings
 from emulator.errors import RpcError
 from emulator.faults import Fault
 from scripts import check_assumptions
-from scripts.assumptions import shapes, times, transactions
+from scripts.assumptions import locking, shapes, times
 from scripts.assumptions.laboratory import COLLECTION, Laboratory, Refuted, laboratory_in
 from scripts.check_assumptions import OF_FIRESTORE, OF_TIME
 from scripts.cli import main
@@ -163,8 +163,8 @@ IMMORTAL = EngineSettings(transaction_idle_us=60_000_000, transaction_total_us=6
 def test_a_transaction_that_times_out_is_seen_to_do_so_and_one_that_does_not_is_refuted(
     assumption: Callable[[Laboratory], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transactions, "IDLE_S", 0.4)
-    monkeypatch.setattr(transactions, "TOTAL_S", 0.8)
+    monkeypatch.setattr(locking, "IDLE_S", 0.4)
+    monkeypatch.setattr(locking, "TOTAL_S", 0.8)
     with laboratory_on(SHORT_LIVED) as (laboratory, _):
         assert "expired" in assumption(laboratory)
     with laboratory_on(IMMORTAL) as (laboratory, _), pytest.raises(Refuted, match="could still commit"):
@@ -172,7 +172,7 @@ def test_a_transaction_that_times_out_is_seen_to_do_so_and_one_that_does_not_is_
 
 
 def test_an_expiry_that_looks_like_another_error_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactions, "IDLE_S", 0.4)
+    monkeypatch.setattr(locking, "IDLE_S", 0.4)
     denied = Fault("Commit", grpc.StatusCode.PERMISSION_DENIED, remaining=1)
     with laboratory_on(SHORT_LIVED) as (laboratory, server):
 
@@ -182,7 +182,7 @@ def test_an_expiry_that_looks_like_another_error_is_refuted(monkeypatch: pytest.
 
         monkeypatch.setattr(time, "sleep", pause)
         with pytest.raises(Refuted, match="means something else"):
-            transactions.an_idle_transaction_times_out(laboratory)
+            locking.an_idle_transaction_times_out(laboratory)
         monkeypatch.undo()
 
 

@@ -10,7 +10,7 @@ from iso4217 import Currency
 
 from balance.core import currencies
 from balance.core.currencies import EXPONENTS
-from scripts.developing import currencies as merging
+from scripts.developing import currency_release as merging
 
 
 def test_every_code_has_the_exponent_of_the_pinned_library() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from scripts.cli import ENTRIES, balance
 from scripts.exits import Exit
-from tests.e2e.documents import ROOT, anywhere, documents
+from tests.e2e.documented import ROOT, anywhere, documents
 
 PLACES = {"PROJECT": "demo-x", "GROUP": "lisbon", "UID": "bo", "FOLDER": "/x", "NAME": "show", "COMMAND": "show"}
 

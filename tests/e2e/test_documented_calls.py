@@ -11,7 +11,7 @@ import pytest
 from google.cloud import firestore
 
 from runner.session import Session, running
-from tests.e2e.documents import documents, in_blocks
+from tests.e2e.documented import documents, in_blocks
 from tests.integration.deployment import expense
 
 ROOT = Path(__file__).resolve().parents[2]
