@@ -32,7 +32,7 @@ from balance.functions import tasks
 from balance.operations.backfill import Filled, Step, fill
 from balance.operations.fleet import in_parallel
 from balance.protocol.bookkeeper import Bookkeeper
-from scripts import command, target
+from scripts import command, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, print_sections
@@ -129,6 +129,8 @@ def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
 def _report(filled: Filled, progress: Counting, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"group": filled.group_id, "step": filled.step, "was": filled.was, "error": filled.error}), flush=True)
+    elif not output.is_terminal():
+        output.print_row("failed", filled.group_id, filled.error or "there is no such group")
     elif filled.step is Step.GONE:
         progress.say(f"group {filled.group_id}: there is no such group")
     else:

@@ -6,11 +6,12 @@ COMMANDS.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -94,6 +95,15 @@ class Balance(click.Group):
         if entry is not None and entry.reads_documents:
             source.load_adapter(args[1:])
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand. Whoever reads its output may have seen enough, as `head` does."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Python must not try once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.DONE
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The subcommands by section; of those that no operator needs, the names."""

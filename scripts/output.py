@@ -119,6 +119,17 @@ class Names:
 names_option = click.option("--names", metavar="COLLECTION[:FIELD]", help="Names instead of uids: COLLECTION/{uid}.")
 
 
+def is_terminal() -> bool:
+    """Whether people read standard output."""
+    return Console().is_terminal
+
+
+def print_row(*cells: str) -> None:
+    """A row for a pipe."""
+    sys.stdout.write("\t".join(_plain(cell) for cell in cells) + "\n")
+    sys.stdout.flush()
+
+
 def print_sections(sections: Sequence[Section], names: Names, console: Console) -> None:
     """Tables on a terminal, tab-separated lines elsewhere."""
     if console.is_terminal:
@@ -126,8 +137,7 @@ def print_sections(sections: Sequence[Section], names: Names, console: Console) 
         return
     for section in sections:
         for row in section.rows:
-            sys.stdout.write("\t".join([section.name, *(_plain(cell) for cell in row)]) + "\n")
-    sys.stdout.flush()
+            print_row(section.name, *(_plain(cell) for cell in row))
 
 
 def tables(sections: Sequence[Section], names: Names) -> Group:

@@ -172,10 +172,14 @@ def _report(verdict: Verdict, progress: Counting, names: Names, unit: Unit, *, a
         print(json.dumps(entry, default=str, ensure_ascii=False), flush=True)
         return
     state = report.state if report else "failed"
-    about = ", repaired" if verdict.repaired else f", not repaired: {verdict.error}" if verdict.error else ""
-    progress.say(f"group {verdict.group_id}: {state}{about}")
+    about = "repaired" if verdict.repaired else f"not repaired: {verdict.error}" if verdict.error else ""
     differences = report.differences if report else ()
     names.learn([uid for difference in differences for uid in difference.users])
+    if not output.is_terminal():
+        for text in [in_words(difference, names, unit) for difference in differences] or [""]:
+            output.print_row("finding", verdict.group_id, state, about, text)
+        return
+    progress.say(f"group {verdict.group_id}: {state}" + (f", {about}" if about else ""))
     for line in _lines(differences, names, unit):
         progress.say(f"  {line}")
 

@@ -89,7 +89,9 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be_done(app: Deployment, c
     assert "Commit" not in app.server.within(lambda: dict(app.server.databases.statistics.rpcs))
 
 
-def test_a_failure_is_named_and_counted_and_stops_nobody_else(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_named_and_counted_and_stops_nobody_else(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     old_groups(app, 4)
     app.set_balance("g0001", {"version": VERSION + 1})
     code, summary, failures = run(capsys)
@@ -97,6 +99,9 @@ def test_a_failure_is_named_and_counted_and_stops_nobody_else(app: Deployment, c
     (failure,) = failures
     assert (failure["group"], failure["was"]) == ("g0001", "newer")
     assert "newer code" in failure["error"]
+    assert main(["backfill"]) == 1
+    assert "failed\tg0001\tNewerVersion: " in capsys.readouterr().out
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
     assert main(["backfill"]) == 1
     assert "group g0001 failed: NewerVersion" in capsys.readouterr().err
 
@@ -124,7 +129,7 @@ def test_a_group_that_was_named_must_exist(app: Deployment, capsys: pytest.Captu
     assert [(failure["group"], failure["step"]) for failure in failures] == [("nobody", "gone")]
     assert not app.client.document("groups/nobody/metadata/balance").get().exists
     assert main(["backfill", "--group", "nobody"]) == 1
-    assert "group nobody: there is no such group" in capsys.readouterr().err
+    assert "failed\tnobody\tthere is no such group" in capsys.readouterr().out
 
 
 def test_no_groups_at_all_is_an_error_that_names_the_collection(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

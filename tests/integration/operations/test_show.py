@@ -164,6 +164,16 @@ def test_watch_looks_again_until_it_is_interrupted(app: Deployment) -> None:
     assert process.wait(30) == 130
 
 
+def test_who_reads_no_more_has_seen_enough(app: Deployment) -> None:
+    fill(app)
+    command = f"set -o pipefail; {sys.executable} -m scripts show lisbon --records 1000 | head -1"
+    for _ in range(3):
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "group\tgroup\tlisbon\n"), done.stderr
+        assert "Traceback" not in done.stderr
+        assert "BrokenPipe" not in done.stderr
+
+
 def test_no_colours_when_none_are_wanted(app: Deployment) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "scripts", "show", "lisbon"],

@@ -59,7 +59,9 @@ def test_a_true_fleet_is_told_so(app: Deployment, capsys: pytest.CaptureFixture[
     assert (code, summary["states"], findings) == (0, {"true": 5}, [])
 
 
-def test_drift_is_reported_pair_by_pair_and_nothing_is_written(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_drift_is_reported_pair_by_pair_and_nothing_is_written(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet(app, 3)
     corrupt(app, "g01")
     bent = app.balance("g01")
@@ -76,8 +78,13 @@ def test_drift_is_reported_pair_by_pair_and_nothing_is_written(app: Deployment, 
     assert app.balance("g01") == bent
     assert main(["verify"]) == 1
     told = capsys.readouterr()
+    assert "finding\tg01\tdrift\t\tb owes a: stored 3.00 USD, recalculated 2.00 USD" in told.out.splitlines()
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    app.client.document("users/b").set({"name": "Bo"})
+    assert main(["verify", "--names", "users"]) == 1
+    told = capsys.readouterr()
     assert "group g01: drift" in told.err
-    assert "b owes a: stored 3.00 USD, recalculated 2.00 USD" in told.err
+    assert "  Bo owes a: stored 3.00 USD, recalculated 2.00 USD" in told.err
 
 
 def test_repair_makes_it_true(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
