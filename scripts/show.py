@@ -25,8 +25,8 @@ from rich.live import Live
 
 from balance.core.money import Unit
 from balance.database.firestore import Fields, Query, Snapshot
+from balance.documents.judgement import Judgement, judge
 from balance.documents.sources import members
-from balance.operations.backfill import condition
 from scripts import command, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
@@ -34,6 +34,7 @@ from scripts.output import Cell, Names, Section, User, changes, items, moment, p
 from scripts.target import Opened, Target
 
 _EVERY_S = 2.0
+_TOLD = ("version", "rules", "detail", "faults", "asOf", "incarnation", "lastUpdatedAt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class View:
     unit: Unit
     group: Snapshot
     balance: Snapshot
-    condition: str
+    judgement: Judgement
     records: list[Snapshot]
     """The newest first."""
     faults: list[Snapshot]
@@ -100,7 +101,7 @@ def view(opened: Opened, group_id: str, record_count: int) -> View:
         unit,
         group,
         balance,
-        condition(balance, group_id, unit),
+        judge(balance, group_id, opened.settings, group),
         list(firestore.query(newest, read_time=balance.read_time)),
         list(firestore.query(Query(collection=layout.faults(group_id)), read_time=balance.read_time)),
     )
@@ -119,7 +120,8 @@ def _as_json(seen: View) -> dict[str, Any]:
         "exists": seen.group.fields is not None,
         "members": members(seen.group.fields or {}),
         "readTime": seen.balance.read_time.isoformat(),
-        "condition": seen.condition,
+        "condition": seen.judgement.condition,
+        "reason": seen.judgement.reason,
         "balance": seen.balance.fields,
         "records": [record.fields for record in seen.records],
         "faults": [fault.fields for fault in seen.faults],
@@ -146,8 +148,8 @@ def _head(seen: View) -> Section:
     rows: list[tuple[Cell, ...]] = [
         ("group", seen.group_id + gone),
         ("members", tuple(everybody) or "-"),
-        ("balance", str(seen.condition)),
-        *((name, moment(balance.get(name))) for name in ("version", "detail", "asOf", "lastUpdatedAt")),
+        ("balance", f"{seen.judgement.condition}" + (f": {seen.judgement.reason}" if seen.judgement.reason else "")),
+        *((name, moment(balance.get(name))) for name in _TOLD),
         ("read at", moment(seen.balance.read_time)),
     ]
     return Section("group", "", ("", ""), rows)

@@ -4,16 +4,15 @@ It is safe while the app is in use: an event on its way is no difference, until
 it is late by more than --lag. Without --repair nothing is written.
 
 A group is
-  true     stored and recalculated agree (or neither has anything)
+  true     stored and recalculated agree
   drift    they differ; the differences are listed, pair by pair
   coarse   they agree, at a lower level of detail than would fit by now
-  missing  it has documents but no balance: run `balance backfill`
-  awaited  the same, but all are younger than --lag: wait for the event
-  stale    of an older version, or marked to be rebuilt
-  newer    written by newer code than this
+  missing  it has no balance: it was created just now, or run `balance backfill`
+  stale    of an older version, other rules or an earlier group of this id
+  newer    written by newer code than this, or in a higher epoch
   gone     the group does not exist
 
-Exit codes: 0 all are true or awaited, or repaired; 1 something differs, is missing, orphaned or failed; 2 not begun.
+Exit codes: 0 all are true, or repaired; 1 something differs, is missing, orphaned or failed; 2 not begun.
 
 Examples:
   balance verify --project my-app --sample 500 --names users

@@ -34,6 +34,9 @@ class Settings:
     database: str = "(default)"
     members_as_map: bool = False
     """A group's members are a map keyed by uid, not a list: the two are searched in different ways."""
+    epoch: int = 0
+    """Raised by an operator when the functions were away, or to roll out other rules in order: what was written in a lower
+    epoch is stale, and code of a lower epoch stands back."""
     record_ttl: timedelta = timedelta(days=7)
     """How long records are kept. A write older than half of it is answered by a rebuild: its record may be gone."""
 
@@ -50,6 +53,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         unit=Unit(_choice(environment, "AMOUNT_UNIT", ("major", "minor"))),
         database=environment.get("FIRESTORE_DATABASE") or "(default)",
         members_as_map=_choice(environment, "GROUP_MEMBERS", ("list", "map")) == "map",
+        epoch=_epoch(environment, "EPOCH"),
         record_ttl=timedelta(days=_days(environment, "RECORD_TTL_DAYS", default=7)),
     )
 
@@ -125,6 +129,13 @@ def _collection(environment: Mapping[str, str], name: str, default: str, below: 
         return value
     also = f' or of a subcollection of the groups, like "{in_groups}{default}"' if below else ""
     raise InvalidSetting(f"{name} is {value!r}; it must be the name of a top-level collection{also}")
+
+
+def _epoch(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name) or "0"
+    if not (value.isascii() and value.isdecimal() and len(value) <= 9):
+        raise InvalidSetting(f"{name} is {value!r}; it must be a whole number from 0 to 999999999")
+    return int(value)
 
 
 def _days(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -12,10 +12,10 @@ from google.api_core.exceptions import FailedPrecondition, GoogleAPICallError
 from balance.adapter import GROUP_ID_FIELD, MEMBERS_FIELD
 from balance.database.firestore import Firestore, Query, Snapshot
 from balance.documents.balances import VERSION
+from balance.documents.judgement import Condition, judge
 from balance.documents.layout import Layout
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind
-from balance.operations.backfill import Condition, condition
 from scripts.diagnosis.findings import Finding, Level
 from scripts.diagnosis.sample import Sample
 from scripts.output import moment
@@ -62,7 +62,8 @@ def _newest(firestore: Firestore, collection: str) -> Snapshot | None:
 
 def _of_balances(settings: Settings, sample: Sample, stored: list[Snapshot]) -> Iterator[Finding]:
     conditions = Counter(
-        condition(balance, group_id, settings.unit) for group_id, balance in zip(sample.chosen, stored, strict=True)
+        judge(balance, group_id, settings, sample.groups[group_id]).condition
+        for group_id, balance in zip(sample.chosen, stored, strict=True)
     )
     told = ", ".join(f"{count} {name}" for name, count in conditions.most_common())
     if conditions[Condition.NEWER]:

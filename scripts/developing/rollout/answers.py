@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from balance.core.ledger import Ledger
-from balance.core.money import Unit
 from balance.documents import balances
+from balance.documents.settings import Settings
 from scripts.developing.rollout.traffic import MEMBERS, Timeline
 from scripts.unsigned_token import unsigned_token
 
@@ -75,7 +75,8 @@ def essence(document: dict[str, Any]) -> Any:
 
 def essence_of(ledger: Ledger) -> Any:
     """The same of a recalculation."""
-    return essence(balances.document("", balances.of_ledger(ledger), datetime.now(UTC), Unit.MAJOR))
+    now = datetime.now(UTC)
+    return essence(balances.document("", balances.Stored(balances.of_ledger(ledger), now, now), Settings()))
 
 
 def age_of(answer: Answer, timeline: Timeline) -> timedelta | None:

@@ -26,7 +26,14 @@ from scripts.developing.rollout.answers import OLDEST, Clients, age_of, essence,
 from scripts.developing.rollout.traffic import App
 from scripts.source import ROOT
 
-SWITCHED = ("on_expense_written", "on_settlement_written", "balance_api", "reconcile_balances")
+SWITCHED = (
+    "on_expense_written",
+    "on_settlement_written",
+    "on_group_created",
+    "on_group_deleted",
+    "balance_api",
+    "reconcile_balances",
+)
 POLLERS = 2
 
 console = Console(highlight=False, soft_wrap=True)
