@@ -41,6 +41,8 @@ class Account:
     ledger: Ledger
     parts: dict[tuple[str, Pair], list[Part]]
     """By currency and pair."""
+    faults: int = 0
+    """How many documents cannot be understood, and explain nothing."""
 
 
 def read_account(firestore: Firestore, settings: Settings, group_id: str, as_of: datetime, uids: Iterable[str]) -> Account:
@@ -50,6 +52,7 @@ def read_account(firestore: Firestore, settings: Settings, group_id: str, as_of:
         for document in firestore.query(settings.layout.sources(kind, group_id), read_time=as_of):
             parsed = parse(kind, document.fields, settings.unit, settings.layout.group_in_path(document.path))
             if isinstance(parsed, Malformed):
+                account.faults += 1
                 continue
             post(account.ledger, parsed.postings)
             for currency, pairs in fold(parsed.postings).items():
@@ -71,6 +74,7 @@ def as_json(group_id: str, account: Account, debtor: str, creditor: str, as_of: 
         "from": {"uid": debtor},
         "to": {"uid": creditor},
         "asOf": iso8601(as_of),
+        "faults": account.faults,
         "byCurrency": {
             currency: _currency(account, currency, debtor, creditor, unit)
             for currency, pairs in sorted(account.ledger.items())

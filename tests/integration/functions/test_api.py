@@ -118,6 +118,14 @@ def test_a_stored_balance_is_told_with_a_row_for_each_member(api: ReadApi) -> No
     assert api.logged[0]["ms"] > 0
 
 
+def test_how_many_documents_are_left_out_is_told(api: ReadApi) -> None:
+    dinner(api)
+    for number in range(2):
+        api.expense("g1", "ana", {"bo": True}, name=f"odd-{number}")
+    assert api.balance("g1")["faults"] == 2, "recalculated"
+    assert (api.balance("g1")["source"], api.balance("g1")["faults"]) == ("precomputed", 2)
+
+
 def test_members_may_be_a_map_keyed_by_uid(api: ReadApi) -> None:
     api.rebuild(dinner(api))
     api.database.document("groups/g1").set({"members": {"ana": {"role": "owner"}, "éva.o'x/`": True}})
@@ -165,6 +173,9 @@ BENT = {
     "no asOf": _set(asOf="yesterday"),
     "asOf to come": _set(asOf=datetime.now(UTC) + timedelta(days=2)),
     "detail": _set(detail="all"),
+    "other rules": _set(rules="0:other"),
+    "an earlier incarnation": _set(incarnation=datetime(2020, 1, 1, tzinfo=UTC)),
+    "a count of faults that is none": _set(faults=-1),
 }
 
 
@@ -186,8 +197,12 @@ def test_a_balance_that_cannot_be_trusted_is_rebuilt_and_counted(
 
 @pytest.mark.parametrize(
     ("fields", "cause"),
-    [({"version": VERSION + 1}, "newer"), ({"detail": "none", "balancesByCurrency": {}, "simplifiedDebts": []}, "none")],
-    ids=["newer", "none"],
+    [
+        ({"version": VERSION + 1}, "newer"),
+        ({"rules": "1:higher"}, "newer"),
+        ({"detail": "none", "balancesByCurrency": {}, "simplifiedDebts": []}, "none"),
+    ],
+    ids=["newer", "of a higher epoch", "none"],
 )
 def test_a_balance_of_newer_code_or_without_detail_is_recalculated_and_left_alone(
     api: ReadApi, fields: dict[str, Any], cause: str

@@ -178,6 +178,39 @@ def test_a_group_without_a_balance_is_missing_one_at_once(app: Deployment) -> No
     assert state(app) is State.MISSING
 
 
+def test_a_balance_of_an_earlier_group_of_the_same_id_is_stale(app: Deployment) -> None:
+    app.group("g")
+    app.deliver(app.expense("g", b=3))
+    app.client.document("groups/g").delete()
+    app.group("g")
+    assert state(app) is State.STALE
+    repair(app.database, app.keeper, "g")
+    assert state(app) is State.TRUE
+
+
+def test_a_balance_by_other_rules_is_stale(app: Deployment) -> None:
+    app.group("g")
+    app.deliver(app.expense("g", b=3))
+    app.client.document("groups/g/metadata/balance").update({"rules": "0:other"})
+    assert state(app) is State.STALE
+
+
+@pytest.mark.parametrize("hours_later", [0, 2])
+def test_a_wrong_count_of_faults_is_drift(app: Deployment, hours_later: int) -> None:
+    app.group("g")
+    app.deliver(app.expense("g", b=3), app.expense("g", b=True))
+    app.clock.advance(hours=hours_later)
+    assert state(app) is State.TRUE
+    app.client.document("groups/g/metadata/balance").update({"faults": 2})
+    found = check(app.database, app.settings, "g")
+    assert (found.state, [str(difference) for difference in found.differences]) == (
+        State.DRIFT,
+        ["faults: stored 2, recalculated 1"],
+    )
+    repair(app.database, app.keeper, "g")
+    assert state(app) is State.TRUE
+
+
 def test_a_group_that_is_gone_is_gone(app: Deployment) -> None:
     assert state(app) is State.GONE
 
