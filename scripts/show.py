@@ -29,7 +29,7 @@ from balance.documents.judgement import Judgement, judge
 from balance.documents.sources import members
 from balance.documents.tally import Tally
 from balance.protocol.rebuild import read_history
-from scripts import command, output, target
+from scripts import command, left_out, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, User, changes, items, moment, print_sections, stored, tables
