@@ -49,7 +49,10 @@ class Malformed:
 Parsed = Transaction | Malformed
 
 NOTHING: Final = Transaction(group_id=None)
-"""An absent or deleted document."""
+"""What an absent document posts."""
+DELETED: Final = Transaction(group_id=None)
+IGNORED: Final = Transaction(group_id=None)
+"""The adapter says that a document is not ours. Equal to the other two; told apart by identity, for what is counted."""
 
 
 class _Fault(Exception):
@@ -71,9 +74,9 @@ def parse(kind: Kind, fields: Fields | None, unit: Unit, group_in_path: str | No
         named = fields.get(adapter.GROUP_ID_FIELD) if group_in_path is None else group_in_path
         return Malformed("adapter", str(error), named if is_document_id(named) else None)
     if renamed is None:
-        return NOTHING
+        return IGNORED
     if renamed.get("deletedAt") is not None:
-        return NOTHING
+        return DELETED
     group_id = renamed.get("groupId") if group_in_path is None else group_in_path
     if not is_document_id(group_id):
         return Malformed("groupId", _missing_or(renamed, "groupId", "is not a document id"), None)

@@ -15,7 +15,8 @@ from balance.database.firestore import Fields, Firestore, Snapshot
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind, Malformed, members, parse
 from scripts.diagnosis.findings import Finding, Level
-from scripts.diagnosis.sample import Sample, collection_of
+from scripts.diagnosis.sample import Sample
+from scripts.left_out import collection_of
 
 MANY = 0.1
 """Of so large a part of the documents something is no exception any more."""
