@@ -1,0 +1,159 @@
+/** Reading one's own writes: whether a balance holds a write, and showing one that it does not hold yet. */
+
+import { fromMinor, toMinor, type Units } from "./amounts.js";
+import { own, type Amount, type Balance, type Row } from "./balance.js";
+import { compareTimes, timeOf, type Time } from "./times.js";
+import type { BalanceAnswer } from "./api.js";
+
+/**
+ * From which version of the balance document on a write is in it. The read API's answer to `includes` gives it (`markOf`).
+ *
+ * Once a version of the document holds a write, all later ones do. So one answer is enough for all snapshots after it.
+ */
+export type Mark = { lastUpdatedAt: Time } | { asOf: Time };
+
+/** What a client knows about when its write was committed. All times are the server's; never use the device's clock. */
+export interface Written {
+  /**
+   * The field that was written with `serverTimestamp()`, from a snapshot without pending writes; null while the server has
+   * not taken the write.
+   */
+  servedAt?: Time | null;
+  /** The exact commit time: `updateTime` of the server SDKs and of the REST API. The web and mobile SDKs do not tell it. */
+  updateTime?: Time;
+  /** What the read API told. */
+  mark?: Mark;
+}
+
+/**
+ * Longer than Firestore lets any commit take (a transaction ends after 270 seconds), so that a write that the server began
+ * to serve this long before an instant was committed by then.
+ */
+export const LONGEST_COMMIT_SECONDS = 300;
+
+/**
+ * Whether a balance document holds a write: "yes" and "no" are certain, "unknown" cannot be told from the document.
+ *
+ * The rule, whose first line that matches decides:
+ * 1. The server has not taken the write: no.
+ * 2. The document is at the mark that the read API gave, or later: yes.
+ * 3. `asOf` is at or after the commit: yes, since the last recalculation read it.
+ * 4. `lastUpdatedAt` is before the write: no, since a balance is written after the writes that it holds.
+ * 5. Otherwise the document was written after the write, but perhaps because of somebody else's: unknown.
+ */
+export function holds(balance: Pick<Balance, "asOf" | "lastUpdatedAt">, written: Written): "yes" | "no" | "unknown" {
+  const { servedAt, updateTime, mark } = written;
+  if (servedAt === null && updateTime === undefined) return "no";
+  if (mark !== undefined) {
+    const reached = "asOf" in mark ? compareTimes(balance.asOf, mark.asOf) : compareTimes(balance.lastUpdatedAt, mark.lastUpdatedAt);
+    if (reached >= 0) return "yes";
+  }
+  const committedBy = updateTime ?? (servedAt && { ...servedAt, seconds: servedAt.seconds + LONGEST_COMMIT_SECONDS });
+  if (committedBy && compareTimes(committedBy, balance.asOf) <= 0) return "yes";
+  const notBefore = updateTime ?? servedAt;
+  return notBefore && compareTimes(balance.lastUpdatedAt, notBefore) < 0 ? "no" : "unknown";
+}
+
+/** The mark in an answer to `includes`; undefined when a write that was asked for is not in it yet. */
+export function markOf(answer: BalanceAnswer): Mark | undefined {
+  const asked = Object.values(answer.includes ?? {});
+  if (asked.length === 0 || asked.includes(false)) return undefined;
+  // A recalculated answer is not the stored document. But a document that was recalculated as late as it holds as much.
+  return answer.source === "precomputed" ? { lastUpdatedAt: timeOf(answer.lastUpdatedAt) } : { asOf: timeOf(answer.asOf) };
+}
+
+/** By how much `from` owes `to` more because of a write; a negative amount for less. */
+export interface Debt {
+  from: string;
+  to: string;
+  amount: Amount;
+  currency: string;
+}
+
+/** A write of this client. */
+export interface OwnWrite extends Written {
+  /** What it does: for a new expense one entry for each share that is not the payer's. */
+  debts: Debt[];
+}
+
+/** A balance with this client's own writes. */
+export interface Pending<W extends OwnWrite = OwnWrite> {
+  /** The balance with the writes in `added`. Suggestions in their currencies are left out: they are from before. */
+  balance: Balance;
+  /** Those that are certainly not in the document. They were added to `balance`. */
+  added: W[];
+  /** Those of which the document does not tell. They were not added: they might count twice. Ask the read API. */
+  unknown: W[];
+}
+
+/**
+ * The balance with those of this client's own writes that the document certainly does not hold yet.
+ *
+ * For showing only: start no payment from it. `balance` itself stays as it is. Throws RangeError for an unknown currency.
+ */
+export function pending<W extends OwnWrite>(balance: Balance, writes: readonly W[], units: Units = {}): Pending<W> {
+  const added = writes.filter((write) => holds(balance, write) === "no");
+  const unknown = writes.filter((write) => holds(balance, write) === "unknown");
+  const debts = added.flatMap((write) => write.debts).filter(({ from, to, amount }) => from !== to && amount !== 0);
+  if (debts.length === 0 || balance.detail === "none") return { balance, added, unknown };
+  const balancesByCurrency = structuredClone(balance.balancesByCurrency);
+  for (const debt of debts) {
+    add(byKey(balancesByCurrency, debt.currency, () => ({})), debt, units, balance.detail === "pairs");
+  }
+  const touched = new Set(debts.map((debt) => debt.currency));
+  for (const currency of touched) {
+    prune(balancesByCurrency, currency);
+  }
+  const simplifiedDebts = balance.simplifiedDebts.filter((suggestion) => !touched.has(suggestion.currency));
+  return { balance: { ...balance, balancesByCurrency, simplifiedDebts }, added, unknown };
+}
+
+/** Add a debt to the rows of its currency, in whole minor units. */
+function add(rows: Record<string, Row>, { from, to, amount, currency }: Debt, units: Units, withPairs: boolean): void {
+  const amountMinor = toMinor(amount, currency, units);
+  const debtor = byKey(rows, from, () => emptyRow(from));
+  const creditor = byKey(rows, to, () => emptyRow(to));
+  const sum = (present: Amount, moreMinor: number) => fromMinor(toMinor(present, currency, units) + moreMinor, currency, units);
+  debtor.netBalance = sum(debtor.netBalance, -amountMinor);
+  creditor.netBalance = sum(creditor.netBalance, amountMinor);
+  if (withPairs) {
+    // At most one of the two owes the other.
+    const before = sum(own(debtor.owes, to) ?? 0, -toMinor(own(debtor.owedBy, to) ?? 0, currency, units));
+    const after = sum(before, amountMinor);
+    setPair(debtor, creditor, after);
+    setPair(creditor, debtor, -after);
+  }
+}
+
+function setPair(debtor: Row, creditor: Row, amount: Amount): void {
+  if (amount > 0) {
+    put(debtor.owes, creditor.uid, amount);
+    put(creditor.owedBy, debtor.uid, amount);
+  } else {
+    delete debtor.owes[creditor.uid];
+    delete creditor.owedBy[debtor.uid];
+  }
+}
+
+/** The document holds nothing that is zero. */
+function prune(balancesByCurrency: Record<string, Record<string, Row>>, currency: string): void {
+  const rows = balancesByCurrency[currency] ?? {};
+  for (const [uid, row] of Object.entries(rows)) {
+    if (row.netBalance === 0 && Object.keys(row.owes).length === 0 && Object.keys(row.owedBy).length === 0) delete rows[uid];
+  }
+  if (Object.keys(rows).length === 0) delete balancesByCurrency[currency];
+}
+
+function emptyRow(uid: string): Row {
+  return { uid, owes: {}, owedBy: {}, netBalance: 0 };
+}
+
+function byKey<T>(entries: Record<string, T>, key: string, make: () => T): T {
+  const found = own(entries, key);
+  return found ?? put(entries, key, make());
+}
+
+function put<T>(entries: Record<string, T>, key: string, value: T): T {
+  entries[key] = value;
+  return value;
+}
