@@ -7,9 +7,9 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from balance import triggers
-from balance.identity import refuse_unsigned_tokens
-from balance.sources import Kind
+from balance.documents.sources import Kind
+from balance.functions import triggers
+from balance.functions.identity import refuse_unsigned_tokens
 
 refuse_unsigned_tokens(os.environ)
 
@@ -29,7 +29,7 @@ def on_settlement_written(event: CloudEvent) -> None:
 @functions_framework.http
 def balance_api(request: flask.Request) -> flask.Response:
     """The read API: a group's balance, the caller's groups, why a debt exists."""
-    from balance import api  # here and below: a trigger, loaded for every burst, does not wait for what it never uses
+    from balance.functions import api  # here and below: a trigger, loaded for every burst, does not wait for what it never uses
 
     return api.handle(request)
 
@@ -37,7 +37,7 @@ def balance_api(request: flask.Request) -> flask.Response:
 @functions_framework.http
 def rebuild_balance(request: flask.Request) -> tuple[str, int]:
     """A task of the queue: rebuild one group's balance, unless it has a current one."""
-    from balance import tasks
+    from balance.functions import tasks
 
     return tasks.handle(request.get_data())
 
@@ -45,7 +45,7 @@ def rebuild_balance(request: flask.Request) -> tuple[str, int]:
 @functions_framework.http
 def reconcile_balances(request: flask.Request) -> tuple[str, int]:
     """Every night: compare all groups' balances with a recalculation, and repair."""
-    from balance import nightly
+    from balance.functions import nightly
 
     return nightly.handle()
 

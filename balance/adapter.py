@@ -10,7 +10,7 @@ Rename, do not judge: leave a field away when the app's is absent, pass values o
 validates all of it and reports a malformed document. `deletedAt` is null or absent for a live document.
 """
 
-from balance.firestore import Fields
+from balance.database.firestore import Fields
 
 GROUP_ID_FIELD = "groupId"
 """The field of the app's expenses and settlements that queries filter by, when these are top-level collections."""

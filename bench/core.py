@@ -3,11 +3,12 @@
 import random
 from collections.abc import Callable
 
-from balance import balances, ledger
-from balance.ledger import Ledger
-from balance.money import Unit
-from balance.simplify import suggest
-from balance.sources import Kind, Transaction, parse
+from balance.core import ledger
+from balance.core.ledger import Ledger
+from balance.core.money import Unit
+from balance.core.simplify import suggest
+from balance.documents import balances
+from balance.documents.sources import Kind, Transaction, parse
 from bench import gross, workload
 from bench.measure import Figure, Report, at_least, at_most, cpu_medians
 

@@ -12,8 +12,8 @@ from unittest.mock import patch
 
 from google.cloud import firestore
 
-from balance import balances
-from balance.money import Unit
+from balance.core.money import Unit
+from balance.documents import balances
 from bench import workload
 from bench.measure import Figure, Report, at_least, at_most, cpu_seconds, resident_bytes
 from runner.session import Session, running

@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 from google.cloud import firestore
 
-from balance.balances import document, of_ledger
-from balance.money import Unit
+from balance.core.money import Unit
+from balance.documents.balances import document, of_ledger
 from bench import workload
 from bench.core import recalculate
 from bench.measure import Figure, Report, at_least, at_most, medians

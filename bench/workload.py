@@ -4,7 +4,7 @@ import random
 from itertools import combinations
 from typing import Any
 
-from balance.ledger import Ledger, Posting, fold
+from balance.core.ledger import Ledger, Posting, fold
 
 
 def uids(members: int) -> list[str]:

@@ -32,12 +32,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from balance import tasks
-from balance.backfill import Filled, Step, fill
-from balance.bookkeeper import Bookkeeper
-from balance.firestore import Directory
-from balance.fleet import in_parallel
-from balance.settings import Settings
+from balance.database.firestore import Directory
+from balance.documents.settings import Settings
+from balance.functions import tasks
+from balance.operations.backfill import Filled, Step, fill
+from balance.operations.fleet import in_parallel
+from balance.protocol.bookkeeper import Bookkeeper
 from scripts.command import add_group_arguments, chosen_groups, documented_parser, fail, positive, run
 from scripts.connection import add_arguments, open_database, parameters
 from scripts.progress import Counting

@@ -30,11 +30,11 @@ from typing import Any
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.firestore_v1 import types
 
-from balance.balances import VERSION
-from balance.bookkeeper import Bookkeeper
-from balance.firestore import TransientError
-from balance.settings import Settings
-from balance.store import SdkFirestore, connect
+from balance.database.firestore import TransientError
+from balance.database.sdk import SdkFirestore, connect
+from balance.documents.balances import VERSION
+from balance.documents.settings import Settings
+from balance.protocol.bookkeeper import Bookkeeper
 from runner.session import Session, running
 from tests.simulation.app import App, scene
 from tests.simulation.audit import Audit

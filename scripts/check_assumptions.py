@@ -33,9 +33,8 @@ from uuid import uuid4
 from google.api_core.exceptions import GoogleAPICallError, InvalidArgument
 from google.cloud.firestore_v1 import types
 
-from balance import balances
-from balance.balances import Detail, is_updatable, of_ledger, size_bytes
-from balance.firestore import (
+from balance.core.ledger import Ledger
+from balance.database.firestore import (
     DELETE,
     SERVER_TIME,
     Create,
@@ -50,13 +49,14 @@ from balance.firestore import (
     Write,
     transaction,
 )
-from balance.ledger import Ledger
-from balance.rebuild import APPLIED_AT_MARGIN
-from balance.retry import Retry
-from balance.settings import Settings
-from balance.sources import Kind, uid_fault
-from balance.store import SdkFirestore, translated
-from balance.writes import EVENT_TIME_ERROR
+from balance.database.retry import Retry
+from balance.database.sdk import SdkFirestore, translated
+from balance.documents import balances
+from balance.documents.balances import Detail, is_updatable, of_ledger, size_bytes
+from balance.documents.settings import Settings
+from balance.documents.sources import Kind, uid_fault
+from balance.documents.writes import EVENT_TIME_ERROR
+from balance.protocol.rebuild import APPLIED_AT_MARGIN
 from scripts.command import documented_parser, run
 from scripts.connection import UsageError, add_arguments, open_database
 

@@ -8,10 +8,10 @@ from types import FrameType
 
 from google.api_core.exceptions import GoogleAPICallError
 
-from balance.firestore import Directory, TransientError
-from balance.fleet import group_ids
-from balance.settings import Settings
-from balance.sources import is_document_id
+from balance.database.firestore import Directory, TransientError
+from balance.documents.settings import Settings
+from balance.documents.sources import is_document_id
+from balance.operations.fleet import group_ids
 from scripts.connection import PARAMETERS_HELP, UsageError
 
 

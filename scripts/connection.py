@@ -8,9 +8,9 @@ from pathlib import Path
 from google.auth.exceptions import DefaultCredentialsError
 
 from balance import adapter
-from balance.firestore import Directory
-from balance.settings import InvalidSetting, Settings, from_environment
-from balance.store import connect
+from balance.database.firestore import Directory
+from balance.database.sdk import connect
+from balance.documents.settings import InvalidSetting, Settings, from_environment
 from runner import dotenv
 
 EMULATOR_HOST = "FIRESTORE_EMULATOR_HOST"

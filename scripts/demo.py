@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from balance import balances
-from balance.ledger import Ledger
-from balance.money import to_stored
-from balance.rebuild import read_history
-from balance.settings import Settings, from_environment
-from balance.store import connect
+from balance.core.ledger import Ledger
+from balance.core.money import to_stored
+from balance.database.sdk import connect
+from balance.documents import balances
+from balance.documents.settings import Settings, from_environment
+from balance.protocol.rebuild import read_history
 
 MEMBERS = ("ana", "bo", "chidi", "dara", "elif", "femi", "gus", "hana")
 CURRENCIES = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}

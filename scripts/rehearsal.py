@@ -34,15 +34,15 @@ from google.cloud import firestore
 from rich.console import Console
 from rich.table import Table
 
-from balance import balances
-from balance.firestore import Firestore, Set, transaction
-from balance.ledger import Ledger, post
-from balance.money import Unit
-from balance.rebuild import read_history
-from balance.reconcile import State
-from balance.settings import Settings, from_environment
-from balance.sources import Kind, Transaction, parse
-from balance.store import connect
+from balance.core.ledger import Ledger, post
+from balance.core.money import Unit
+from balance.database.firestore import Firestore, Set, transaction
+from balance.database.sdk import connect
+from balance.documents import balances
+from balance.documents.settings import Settings, from_environment
+from balance.documents.sources import Kind, Transaction, parse
+from balance.operations.reconcile import State
+from balance.protocol.rebuild import read_history
 from runner.session import CallFailed, call
 from scripts.unsigned_token import unsigned_token
 

@@ -29,11 +29,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from balance.backfill import condition
-from balance.firestore import Fields, Firestore, Query, Snapshot
-from balance.money import scale
-from balance.settings import Settings
-from balance.sources import is_document_id, members
+from balance.core.money import scale
+from balance.database.firestore import Fields, Firestore, Query, Snapshot
+from balance.documents.settings import Settings
+from balance.documents.sources import is_document_id, members
+from balance.operations.backfill import condition
 from scripts.command import documented_parser, positive, run
 from scripts.connection import UsageError, add_arguments, open_database
 

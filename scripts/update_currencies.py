@@ -1,4 +1,4 @@
-"""Merge the pinned `iso4217` release into balance/currencies.py; codes are added, never removed.
+"""Merge the pinned `iso4217` release into balance/core/currencies.py; codes are added, never removed.
 
 Usage: python -m scripts.update_currencies [--check]
 Exit codes: 0 up to date or written, 1 out of date (--check) or an exponent has changed (needs a decision, see below).
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from iso4217 import Currency
 
-from balance import currencies
+from balance.core import currencies
 
 
 def merged() -> dict[str, int]:
@@ -24,13 +24,14 @@ def merged() -> dict[str, int]:
         if table.setdefault(currency.code, currency.exponent) != currency.exponent:
             sys.exit(
                 f"{currency.code}: the exponent changed from {table[currency.code]} to {currency.exponent}. Stored amounts "
-                "would change their meaning: edit balance/currencies.py by hand, raise VERSION, force a rebuild of all groups."
+                "would change their meaning: edit balance/core/currencies.py by hand, raise VERSION, "
+                "force a rebuild of all groups."
             )
     return table
 
 
 def rendered(table: dict[str, int]) -> str:
-    """The source of balance/currencies.py for a table."""
+    """The source of balance/core/currencies.py for a table."""
     blocks = ""
     for exponent in sorted(set(table.values())):
         codes = " ".join(sorted(code for code in table if table[code] == exponent))
@@ -48,20 +49,20 @@ def rendered(table: dict[str, int]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.update_currencies",
-        description="Merge the pinned iso4217 release into balance/currencies.py; codes are never removed.",
+        description="Merge the pinned iso4217 release into balance/core/currencies.py; codes are never removed.",
         epilog="exit codes: 0 up to date or written; 1 out of date (--check) or an exponent has changed",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the table is out of date")
     arguments = parser.parse_args()
     table = merged()
     if table == currencies.EXPONENTS:
-        print("balance/currencies.py is up to date")
+        print("balance/core/currencies.py is up to date")
         return 0
     if arguments.check:
-        print("balance/currencies.py is out of date: run python -m scripts.update_currencies", file=sys.stderr)
+        print("balance/core/currencies.py is out of date: run python -m scripts.update_currencies", file=sys.stderr)
         return 1
     Path(currencies.__file__).write_text(rendered(table))
-    print("balance/currencies.py written: run `make format test`, then commit it")
+    print("balance/core/currencies.py written: run `make format test`, then commit it")
     return 0
 
 

@@ -38,14 +38,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from balance import orphans, reconcile
-from balance.backfill import reason
-from balance.bookkeeper import Bookkeeper
-from balance.firestore import Directory
-from balance.fleet import in_parallel
-from balance.reconcile import FINE, LAG_ALLOWED, REPAIRABLE, Report
-from balance.retry import Retry
-from balance.settings import Settings
+from balance.database.firestore import Directory
+from balance.database.retry import Retry
+from balance.documents.settings import Settings
+from balance.operations import orphans, reconcile
+from balance.operations.backfill import reason
+from balance.operations.fleet import in_parallel
+from balance.operations.reconcile import FINE, LAG_ALLOWED, REPAIRABLE, Report
+from balance.protocol.bookkeeper import Bookkeeper
 from scripts.command import add_group_arguments, chosen_groups, documented_parser, positive, run
 from scripts.connection import add_arguments, open_database
 from scripts.progress import Counting

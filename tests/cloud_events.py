@@ -8,7 +8,7 @@ from typing import Any
 
 from google.events.cloud.firestore_v1 import DocumentEventData
 
-from balance.values import encode_fields_into, to_timestamp
+from balance.database.codec import encode_fields_into, to_timestamp
 
 ROOT = "projects/demo-test/databases/(default)/documents/"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from balance.firestore import Sentinel
+from balance.database.firestore import Sentinel
 
 MAX_DOCUMENT_BYTES = 1_048_576
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from balance.firestore import Fields
+from balance.database.firestore import Fields
 
 GROUP_ID_FIELD = "groupId"
 """Not used: the household is in the path."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from balance.firestore import Delete, Query, Set, Write, transaction
-from balance.store import SdkFirestore, connect
+from balance.database.firestore import Delete, Query, Set, Write, transaction
+from balance.database.sdk import SdkFirestore, connect
 from runner.session import Session, running
 from scripts.chaos import PROJECT, Attack, attack, audit, judge
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from balance.ledger import Ledger
+from balance.core.ledger import Ledger
 from scripts.rehearsal import OLDEST, Answer, Timeline, age_of, essence_of
 
 ROOT = Path(__file__).parents[2]

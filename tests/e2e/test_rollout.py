@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from google.cloud import firestore
 
-from balance.balances import VERSION
-from balance.reconcile import State, check
-from balance.settings import Settings
-from balance.store import connect
+from balance.database.sdk import connect
+from balance.documents.balances import VERSION
+from balance.documents.settings import Settings
+from balance.operations.reconcile import State, check
 from runner.session import Session, call, running
 from scripts.rehearsal import essence
 from scripts.unsigned_token import unsigned_token

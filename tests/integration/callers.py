@@ -13,11 +13,11 @@ import functions_framework
 from flask.testing import FlaskClient
 from google.cloud import firestore
 
-from balance import instance
-from balance.ledger import Ledger
-from balance.rebuild import read_history
-from balance.settings import from_environment
-from balance.store import connect
+from balance.core.ledger import Ledger
+from balance.database.sdk import connect
+from balance.documents.settings import from_environment
+from balance.functions import instance
+from balance.protocol.rebuild import read_history
 from scripts.unsigned_token import unsigned_token
 from tests.integration.served import PROJECT, Served
 

@@ -8,8 +8,8 @@ from unittest.mock import patch
 import pytest
 from google.cloud import firestore
 
-from balance.firestore import Directory
-from balance.store import connect
+from balance.database.firestore import Directory
+from balance.database.sdk import connect
 from tests.integration.served import PROJECT, served
 
 # As it was when the tests were started: fixtures set it for servers of their own.

@@ -13,13 +13,13 @@ from uuid import uuid4
 import pytest
 from google.cloud import firestore
 
-from balance.bookkeeper import Bookkeeper
-from balance.changes import Result
-from balance.events import SourceEvent, Version, effect
-from balance.firestore import Directory
-from balance.settings import Settings
-from balance.sources import Kind
-from balance.store import connect
+from balance.database.firestore import Directory
+from balance.database.sdk import connect
+from balance.documents.changes import Result
+from balance.documents.settings import Settings
+from balance.documents.sources import Kind
+from balance.protocol.bookkeeper import Bookkeeper
+from balance.protocol.events import SourceEvent, Version, effect
 from emulator.engine import Settings as EngineSettings
 from tests.integration.served import PROJECT, Served, served
 

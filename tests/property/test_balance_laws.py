@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balance import balances
-from balance.balances import Balance, CorruptBalance, Detail
-from balance.firestore import DELETE
-from balance.ledger import Ledger, Pair, add
-from balance.money import Unit
+from balance.core.ledger import Ledger, Pair, add
+from balance.core.money import Unit
+from balance.database.firestore import DELETE
+from balance.documents import balances
+from balance.documents.balances import Balance, CorruptBalance, Detail
 from tests.sizes import document_bytes
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

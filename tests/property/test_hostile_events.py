@@ -17,13 +17,13 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from balance import instance
-from balance.bookkeeper import Bookkeeper
-from balance.events import UnreadableEvent, decode, effect
-from balance.firestore import Query, Snapshot, TransientError
-from balance.retry import Retry
-from balance.settings import Settings
-from balance.sources import Kind
+from balance.database.firestore import Query, Snapshot, TransientError
+from balance.database.retry import Retry
+from balance.documents.settings import Settings
+from balance.documents.sources import Kind
+from balance.functions import instance
+from balance.protocol.bookkeeper import Bookkeeper
+from balance.protocol.events import UnreadableEvent, decode, effect
 from tests.cloud_events import EventDataPb, body, headers
 from tests.property.firestore_values import EXPENSES, GOOD_EXPENSES, GOOD_SETTLEMENTS, RECENT, SETTLEMENTS, TEXT
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balance.ledger import Ledger, Posting, add, check_invariants, delta, fold, nets, post
+from balance.core.ledger import Ledger, Posting, add, check_invariants, delta, fold, nets, post
 
 UIDS = st.sampled_from(["a", "b", "c", "d.e", "ü/`x`"])
 CURRENCIES = st.sampled_from(["USD", "EUR", "JPY"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from balance.money import MAX_AMOUNT_MINOR, MAX_TOTAL_MINOR, InvalidAmount, from_stored, parse_amount, to_stored
+from balance.core.money import MAX_AMOUNT_MINOR, MAX_TOTAL_MINOR, InvalidAmount, from_stored, parse_amount, to_stored
 
 SCALES = st.sampled_from([1, 100, 1_000, 10_000])
 DIGITS = st.text("0123456789", min_size=1, max_size=40)

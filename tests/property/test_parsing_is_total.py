@@ -7,12 +7,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balance import balances, faults, records
-from balance.balances import CorruptBalance, Stored
-from balance.currencies import EXPONENTS
-from balance.money import MAX_AMOUNT_MINOR, Unit
-from balance.records import CorruptRecord, Record
-from balance.sources import NOTHING, Kind, Malformed, Parsed, Transaction, is_document_id, members, parse, uid_fault
+from balance.core.currencies import EXPONENTS
+from balance.core.money import MAX_AMOUNT_MINOR, Unit
+from balance.documents import balances, records
+from balance.documents.balances import CorruptBalance, Stored
+from balance.documents.records import CorruptRecord, Record
+from balance.documents.sources import NOTHING, Kind, Malformed, Parsed, Transaction, is_document_id, members, parse, uid_fault
+from balance.protocol import faults
 from tests.property.firestore_values import EXPENSES, RECENT, SETTLEMENTS, TEXT, VALUES, documents, sometimes
 
 UNITS = st.sampled_from(Unit)

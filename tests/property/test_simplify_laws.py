@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from balance.simplify import EXACT_LIMIT, Transfer, suggest
+from balance.core.simplify import EXACT_LIMIT, Transfer, suggest
 
 Payment = tuple[int, int, int]
 """Debtor and creditor by number, and the amount, negative: in the order in which solutions are preferred."""

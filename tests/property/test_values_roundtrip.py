@@ -10,7 +10,7 @@ from google.cloud.firestore_v1.types import Document, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balance.values import decode, decode_fields, encode_fields_into, encode_into
+from balance.database.codec import decode, decode_fields, encode_fields_into, encode_into
 from tests.property.firestore_values import NAMES, RECENT, SCALARS, VALUES
 
 ValuePb: Any = Value.pb()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from balance.balances import VERSION
+from balance.documents.balances import VERSION
 from emulator.changes import Change
 from tests.simulation import auditor
 from tests.simulation.auditor import EXPONENTS, LATER_EXPONENTS, Discrepancy, Reading, Rules, StoredBalance

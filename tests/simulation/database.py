@@ -86,7 +86,7 @@ class Network:
 def codec(product: Product) -> Any:
     """The product's own store, of which only the requests and answers are used: its client is never called."""
     transport = FirestoreGrpcTransport(channel=grpc.insecure_channel("127.0.0.1:1"))
-    return product.store.SdkFirestore(FirestoreClient(transport=transport), DATABASE, is_emulator=True)
+    return product.sdk.SdkFirestore(FirestoreClient(transport=transport), DATABASE, is_emulator=True)
 
 
 @lru_cache(maxsize=1_000)
@@ -161,7 +161,7 @@ class SimulatedFirestore:
                 return answer.result()
             return answer
         except RpcError as error:
-            with self.product.store.translated(commit=commit, past=past):
+            with self.product.sdk.translated(commit=commit, past=past):
                 raise from_grpc_status(error.code, error.message) from error
 
     def snapshots(self, paths: Sequence[str], read: Any) -> list[Any]:
@@ -179,7 +179,7 @@ class SimulatedFirestore:
 
     def decoded(self, document: Any, read_time: datetime) -> Any:
         """A document as the product's own codec has it."""
-        snapshot = self.sdk.snapshot(document, self.product.store.to_timestamp(read_time))
+        snapshot = self.sdk.snapshot(document, self.product.sdk.to_timestamp(read_time))
         return replace(snapshot, fields=self.network.arranged(snapshot.fields))
 
     def matches(self, query: Any, prepared: PreparedQuery, result: Any) -> list[Any]:

@@ -25,7 +25,7 @@ MUTANTS = (
     Mutant(
         "no-record",
         "no record is written",
-        (Edit("apply", _COMMIT, "    committed_at = attempt.commit([write])\n"),),
+        (Edit("protocol.apply", _COMMIT, "    committed_at = attempt.commit([write])\n"),),
         killed_by=(1, 2, 4),
     ),
     Mutant(
@@ -33,7 +33,7 @@ MUTANTS = (
         "the record is written outside the transaction, after it",
         (
             Edit(
-                "apply",
+                "protocol.apply",
                 _COMMIT,
                 "    committed_at = attempt.commit([write])\n"
                 "    with transaction(attempt._firestore) as later:\n"
@@ -48,7 +48,7 @@ MUTANTS = (
         "the record is written outside the transaction, before it",
         (
             Edit(
-                "apply",
+                "protocol.apply",
                 _COMMIT,
                 "    with transaction(attempt._firestore) as earlier:\n"
                 "        earlier.get([recorded[0].path + '-'])\n"
@@ -62,11 +62,11 @@ MUTANTS = (
         "record-by-event-id",
         "the record is keyed by the event's id",
         (
-            Edit("apply", "{change.write.key}", "{change.event_id}"),
-            Edit("rebuild", "{change.write.key}", "{change.event_id}"),
-            Edit("gaps", "{change.write.key}", "{change.event_id}"),
-            Edit("bookkeeper", "member.write.key: member", "member.event_id: member"),
-            Edit("bookkeeper", "by_key.pop(member.write.key", "by_key.pop(member.event_id"),
+            Edit("protocol.apply", "{change.write.key}", "{change.event_id}"),
+            Edit("protocol.rebuild", "{change.write.key}", "{change.event_id}"),
+            Edit("protocol.gaps", "{change.write.key}", "{change.event_id}"),
+            Edit("protocol.bookkeeper", "member.write.key: member", "member.event_id: member"),
+            Edit("protocol.bookkeeper", "by_key.pop(member.write.key", "by_key.pop(member.event_id"),
         ),
         killed_by=(1, 2, 4),
     ),
@@ -75,7 +75,7 @@ MUTANTS = (
         "a batch adds a delta beside a rebuild",
         (
             Edit(
-                "rebuild",
+                "protocol.rebuild",
                 "if found.fields is None and not change.write.held_given(as_of, history.versions.get(change.write.source)):",
                 "if found.fields is None:",
             ),
@@ -87,7 +87,7 @@ MUTANTS = (
         "a batch writes no records when its deltas cancel",
         (
             Edit(
-                "apply",
+                "protocol.apply",
                 "    after = balances.applied(",
                 "    if not delta:\n"
                 "        return [Result(group_id, outcome) for outcome in outcomes]\n"
@@ -101,7 +101,7 @@ MUTANTS = (
         "asOf comes from a local clock, 20 ms behind",
         (
             Edit(
-                "rebuild",
+                "protocol.rebuild",
                 "balances.document(group_id, balance, as_of, settings.unit)",
                 "balances.document(group_id, balance, as_of - timedelta(milliseconds=20), settings.unit)",
             ),
@@ -113,12 +113,12 @@ MUTANTS = (
         "asOf comes from a local clock, 20 ms ahead",
         (
             Edit(
-                "rebuild",
+                "protocol.rebuild",
                 "balances.document(group_id, balance, as_of, settings.unit)",
                 "balances.document(group_id, balance, as_of + timedelta(milliseconds=20), settings.unit)",
             ),
             Edit(
-                "apply",
+                "protocol.apply",
                 "balance.as_of <= stored.read_time",
                 "balance.as_of <= stored.read_time + (balance.as_of - balance.as_of)",
             ),
@@ -130,7 +130,7 @@ MUTANTS = (
         "asOf is read after the snapshot",
         (
             Edit(
-                "rebuild",
+                "protocol.rebuild",
                 "balances.document(group_id, balance, as_of, settings.unit)",
                 "balances.document(group_id, balance, stored.read_time, settings.unit)",
             ),
@@ -142,7 +142,7 @@ MUTANTS = (
         "the history is read as it is, not as of asOf",
         (
             Edit(
-                "rebuild",
+                "protocol.rebuild",
                 "firestore.query(layout.sources(kind, group_id), read_time=as_of)",
                 "firestore.query(layout.sources(kind, group_id))",
             ),
@@ -152,7 +152,7 @@ MUTANTS = (
     Mutant(
         "strictly-before",
         "c < asOf",
-        (Edit("writes", "self.update_time <= as_of", "self.update_time < as_of"),),
+        (Edit("documents.writes", "self.update_time <= as_of", "self.update_time < as_of"),),
         killed_by=(101, 139, 176),
     ),
     Mutant(
@@ -160,7 +160,7 @@ MUTANTS = (
         "a hard delete is judged by the event's time alone",
         (
             Edit(
-                "writes",
+                "documents.writes",
                 "        if self.update_time > as_of or self.deleted_at > as_of + EVENT_TIME_ERROR:\n",
                 "        return Held.YES if self.deleted_at <= as_of else Held.NO\n"
                 "        if self.update_time > as_of or self.deleted_at > as_of + EVENT_TIME_ERROR:\n",
@@ -171,45 +171,45 @@ MUTANTS = (
     Mutant(
         "newer-records-ignored",
         "a rebuild ignores the records that are newer than its snapshot",
-        (Edit("rebuild", "for document in attempt.query(since):", "for document in attempt.query(since)[:0]:"),),
+        (Edit("protocol.rebuild", "for document in attempt.query(since):", "for document in attempt.query(since)[:0]:"),),
         killed_by=(4, 45, 134),
     ),
     Mutant(
         "snapshot-used-up",
         "the second attempt of a rebuild's transaction adds the newer records once more",
-        (Edit("rebuild", "{currency: dict(pairs) for currency, pairs in history.ledger.items()}", "history.ledger"),),
+        (Edit("protocol.rebuild", "{currency: dict(pairs) for currency, pairs in history.ledger.items()}", "history.ledger"),),
         killed_by=(769, 1014, 1622),
     ),
     Mutant(
         "no-later-as-of-stop",
         "a rebuild overwrites one from a later snapshot",
-        (Edit("rebuild", "as_of < stored_as_of <= stored.read_time", "False"),),
+        (Edit("protocol.rebuild", "as_of < stored_as_of <= stored.read_time", "False"),),
         killed_by=(195, 287, 355),
     ),
     Mutant(
         "no-age-gate",
         "no age gate",
-        (Edit("apply", "if change.write.time < oldest:", "if False:"),),
+        (Edit("protocol.apply", "if change.write.time < oldest:", "if False:"),),
         killed_by=(68, 164, 178),
     ),
     Mutant(
         "newer-version-accepted",
         "no version check: a delta is added to a newer version's balance",
-        (Edit("apply", "if version > VERSION:", "if False:"),),
+        (Edit("protocol.apply", "if version > VERSION:", "if False:"),),
         killed_by=(78, 86, 153),
     ),
     Mutant(
         "older-version-accepted",
         "no version check: a delta is added to an older version's balance",
-        (Edit("apply", "if version < VERSION:", "if version == balances.STALE:"),),
+        (Edit("protocol.apply", "if version < VERSION:", "if version == balances.STALE:"),),
         killed_by=(2, 20, 62),
     ),
     Mutant(
         "newer-version-overwritten",
         "no version check: a rebuild that nobody forces overwrites a newer version's balance",
         (
-            Edit("apply", "        raise NewerVersion(", "        return None\n        raise NewerVersion("),
-            Edit("rebuild", "if balances.stored_version(stored.fields) > VERSION and not force:", "if False:"),
+            Edit("protocol.apply", "        raise NewerVersion(", "        return None\n        raise NewerVersion("),
+            Edit("protocol.rebuild", "if balances.stored_version(stored.fields) > VERSION and not force:", "if False:"),
         ),
         killed_by=(62, 78, 86),
     ),
@@ -218,7 +218,7 @@ MUTANTS = (
         "the version is checked after the parse: what a newer version wrote looks corrupt, and is rebuilt",
         (
             Edit(
-                "apply",
+                "protocol.apply",
                 "    version = balances.stored_version(stored.fields)\n",
                 "    try:\n"
                 "        balances.parse(stored.fields, group_id, settings.unit)\n"
@@ -226,7 +226,7 @@ MUTANTS = (
                 "        return None\n"
                 "    version = balances.stored_version(stored.fields)\n",
             ),
-            Edit("rebuild", "if balances.stored_version(stored.fields) > VERSION and not force:", "if False:"),
+            Edit("protocol.rebuild", "if balances.stored_version(stored.fields) > VERSION and not force:", "if False:"),
         ),
         killed_by=(105, 329, 489),
     ),
@@ -234,10 +234,10 @@ MUTANTS = (
         "faults-by-event-order",
         "a fault is set by the event, not by the document's present state",
         (
-            Edit("bookkeeper", "event.kind, event.source, groups)", "event.kind, event.source, groups, event)"),
-            Edit("faults", "groups: Iterable[str | None]) ->", "groups: Iterable[str | None], event: Any = None) ->"),
+            Edit("protocol.bookkeeper", "event.kind, event.source, groups)", "event.kind, event.source, groups, event)"),
+            Edit("protocol.faults", "groups: Iterable[str | None]) ->", "groups: Iterable[str | None], event: Any = None) ->"),
             Edit(
-                "faults",
+                "protocol.faults",
                 "        (present,) = attempt.get([source])\n",
                 "        (present,) = attempt.get([source])\n"
                 "        if event is not None:\n"
@@ -250,13 +250,13 @@ MUTANTS = (
     Mutant(
         "gap-without-stale",
         "while updates are off, the balance is not marked stale",
-        (Edit("gaps", "stale = [] if stored.fields is None else", "stale = [] if True else"),),
+        (Edit("protocol.gaps", "stale = [] if stored.fields is None else", "stale = [] if True else"),),
         killed_by=(278, 283, 513),
     ),
     Mutant(
         "gap-without-record",
         "while updates are off, no record is left",
-        (Edit("gaps", "attempt.commit([*gaps, *stale])", "attempt.commit(stale)"),),
+        (Edit("protocol.gaps", "attempt.commit([*gaps, *stale])", "attempt.commit(stale)"),),
         killed_by=(416, 544, 644),
     ),
     Mutant(
@@ -264,7 +264,7 @@ MUTANTS = (
         "an event whose group is gone is acknowledged without trace",
         (
             Edit(
-                "rebuild",
+                "protocol.rebuild",
                 "Outcome.GROUP_GONE) if changes else []",
                 "Outcome.GROUP_GONE) if False else [Result(group_id, Outcome.GROUP_GONE)] * len(changes)",
             ),
@@ -276,11 +276,11 @@ MUTANTS = (
         "a pair of users may owe each other in both directions",
         (
             Edit(
-                "ledger",
+                "core.ledger",
                 "            _add(pairs, (creditor, debtor), -sign * amount_minor)\n",
                 "            _add(pairs, (debtor, creditor), sign * amount_minor)\n",
             ),
-            Edit("ledger", "            assert low < high,", "            assert low != high,"),
+            Edit("core.ledger", "            assert low < high,", "            assert low != high,"),
         ),
         killed_by=(2, 4, 6),
     ),
@@ -288,10 +288,10 @@ MUTANTS = (
         "batch-holds-key-twice",
         "a batch holds the same write twice",
         (
-            Edit("bookkeeper", "{member.write.key: member for", "{id(member): member for"),
-            Edit("bookkeeper", "by_key.pop(member.write.key, None)", "by_key.pop(id(member), None)"),
+            Edit("protocol.bookkeeper", "{member.write.key: member for", "{id(member): member for"),
+            Edit("protocol.bookkeeper", "by_key.pop(member.write.key, None)", "by_key.pop(id(member), None)"),
             Edit(
-                "apply",
+                "protocol.apply",
                 "    committed_at = attempt.commit([write, *creations])",
                 "    committed_at = attempt.commit([write, *{creation.path: creation for creation in creations}.values()])",
             ),
@@ -303,7 +303,7 @@ MUTANTS = (
         "balance and records are read outside of the transaction",
         (
             Edit(
-                "apply",
+                "protocol.apply",
                 "    stored, *recorded = attempt.get(\n",
                 "    attempt.get([layout.balance(group_id) + '-'])\n    stored, *recorded = attempt._firestore.get(\n",
             ),
@@ -313,7 +313,13 @@ MUTANTS = (
     Mutant(
         "unreadable-past-applied",
         "a delete whose snapshot can no longer be read is applied",
-        (Edit("apply", "    except UnreadablePast:\n        return None", "    except UnreadablePast:\n        return {}"),),
+        (
+            Edit(
+                "protocol.apply",
+                "    except UnreadablePast:\n        return None",
+                "    except UnreadablePast:\n        return {}",
+            ),
+        ),
         killed_by=(9, 209, 263),
     ),
     Mutant(
@@ -321,7 +327,7 @@ MUTANTS = (
         "a change with a malformed side posts nothing of its other side",
         (
             Edit(
-                "events",
+                "protocol.events",
                 "for group_id in sorted(groups)}",
                 "for group_id in sorted(groups) if not malformed_in}",
             ),

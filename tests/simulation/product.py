@@ -13,13 +13,13 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from balance.balances import VERSION
+from balance.documents.balances import VERSION
 
 LATER_VERSION = VERSION + 1
 LATER_CURRENCY = "XTS"
@@ -40,13 +40,13 @@ class Edit:
         pattern = self.old if self.is_pattern else re.escape(self.old)
         edited, count = re.subn(pattern, lambda _: self.new, source, flags=re.MULTILINE)
         if count != 1:
-            raise AssertionError(f"balance/{self.module}.py holds {count} of the one place to edit: {self.old!r}")
+            raise AssertionError(f"balance.{self.module} holds {count} of the one place to edit: {self.old!r}")
         return edited
 
 
-_LATER = (Edit("balances", r"^VERSION = \d+$", f"VERSION = {LATER_VERSION}", is_pattern=True),)
-_NEW_RULES = (Edit("currencies", r"\Z", f'\nEXPONENTS["{LATER_CURRENCY}"] = 2\n', is_pattern=True),)
-_SMALL = (Edit("balances", "MAX_DOCUMENT_BYTES = 1_048_576", "MAX_DOCUMENT_BYTES = 8_600"),)
+_LATER = (Edit("documents.balances", r"^VERSION = \d+$", f"VERSION = {LATER_VERSION}", is_pattern=True),)
+_NEW_RULES = (Edit("core.currencies", r"\Z", f'\nEXPONENTS["{LATER_CURRENCY}"] = 2\n', is_pattern=True),)
+_SMALL = (Edit("documents.balances", "MAX_DOCUMENT_BYTES = 1_048_576", "MAX_DOCUMENT_BYTES = 8_600"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,17 @@ class Product:
     firestore: Any
     outcome: Any
     retry: Any
+    sdk: Any
     settings: Any
     sources: Any
-    store: Any
     writes: Any
 
 
-_MODULES = tuple(field.name for field in fields(Product) if field.name != "version")
+_PACKAGES = {
+    "database": ("firestore", "retry", "sdk"),
+    "documents": ("changes", "outcome", "settings", "sources", "writes"),
+    "protocol": ("bookkeeper", "events"),
+}
 
 
 @cache
@@ -74,7 +78,9 @@ def product(*, later: bool = False, new_rules: bool = False, small: bool = False
     """A copy of the product: with edits, of the version after this one, perhaps with a currency more, or with a low limit."""
     all_edits = [*edits, *(_LATER if later else ()), *(_NEW_RULES if later and new_rules else ()), *(_SMALL if small else ())]
     with _fresh_package(_Editor(all_edits)):
-        modules = {name: importlib.import_module(f"balance.{name}") for name in _MODULES}
+        modules = {
+            name: importlib.import_module(f"balance.{package}.{name}") for package, names in _PACKAGES.items() for name in names
+        }
         return Product(version=LATER_VERSION if later else VERSION, **modules)
 
 

@@ -16,7 +16,7 @@ from google.cloud.firestore_v1 import types
 from google.events.cloud.firestore_v1 import DocumentEventData
 from greenlet import getcurrent
 
-from balance.balances import VERSION
+from balance.documents.balances import VERSION
 from emulator.changes import Change
 from emulator.engine import Engine
 from emulator.engine import Settings as EngineSettings

@@ -17,30 +17,11 @@ SDKS = {"google", "grpc", "proto", "firebase_admin", "flask", "werkzeug", "funct
 NAMESPACES = {"google", "google.cloud"}
 """Made at every start of Python by .pth files of some packages; empty."""
 
-PURE = [
-    "adapter",
-    "apply",
-    "balances",
-    "changes",
-    "currencies",
-    "faults",
-    "firestore",
-    "gaps",
-    "groupcommit",
-    "layout",
-    "ledger",
-    "log",
-    "money",
-    "outcome",
-    "rebuild",
-    "records",
-    "retry",
-    "settings",
-    "simplify",
-    "sources",
-    "writes",
-]
-"""Modules that import no SDK, not even by way of others: all rules, the protocol, the narrow view of Firestore."""
+PACKAGES = ("core", "database", "documents", "protocol", "operations", "functions")
+"""From the lowest to the highest: each imports only those before it."""
+
+WITH_SDK = {"balance.database.sdk", "balance.database.codec", "balance.protocol.events"}
+"""The modules below `operations` that may name the library or its messages."""
 
 
 def loaded(module: str, environment: dict[str, str] | None = None) -> set[str]:
@@ -57,8 +38,8 @@ def loaded(module: str, environment: dict[str, str] | None = None) -> set[str]:
 def imports() -> dict[str, set[str]]:
     """For each of our modules what it names in an import, anywhere in it."""
     found = {}
-    for path in [ROOT / "main.py", *sorted((ROOT / "balance").glob("*.py"))]:
-        name = "main" if path.stem == "main" else f"balance.{path.stem}"
+    for path in [ROOT / "main.py", *sorted((ROOT / "balance").rglob("*.py"))]:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         found[name] = {
             target
             for node in ast.walk(ast.parse(path.read_text()))
@@ -73,19 +54,59 @@ def imports() -> dict[str, set[str]]:
     return found
 
 
-def test_the_core_imports_no_sdk_even_by_way_of_others() -> None:
-    together = loaded(", ".join(f"balance.{name}" for name in PURE))
+def package(name: str) -> str | None:
+    """The package of one of our modules; None for main, the adapter and the top-level text."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "balance" and len(parts) > 1 and parts[1] in PACKAGES else None
+
+
+def pure_modules() -> list[str]:
+    """Modules that import no SDK, not even by way of others: all rules, the protocol, the narrow view of Firestore."""
+    lower = PACKAGES[: PACKAGES.index("operations")]
+    needs_sdk = WITH_SDK | {"balance.protocol.bookkeeper"}
+    return ["balance.adapter", *(name for name in imports() if package(name) in lower and name not in needs_sdk)]
+
+
+def test_every_folder_of_the_product_is_a_package_with_a_place_in_the_order() -> None:
+    assert {path.parent.name for path in (ROOT / "balance").glob("*/__init__.py")} == set(PACKAGES)
+    assert {path.name for path in (ROOT / "balance").glob("*.py")} == {"__init__.py", "adapter.py"}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_opens_with_a_text_and_holds_no_code(name: str) -> None:
+    (text,) = ast.parse((ROOT / "balance" / name / "__init__.py").read_text()).body
+    assert isinstance(text, ast.Expr)
+    assert isinstance(text.value, ast.Constant)
+
+
+def test_packages_import_one_way() -> None:
+    wrong = {
+        (name, target)
+        for name, targets in imports().items()
+        for target in targets
+        if (mine := package(name)) and (theirs := package(target)) and PACKAGES.index(theirs) > PACKAGES.index(mine)
+    }
+    assert not wrong
+
+
+def test_the_core_imports_nothing_but_the_standard_library() -> None:
+    named = {target for name, targets in imports().items() if package(name) == "core" for target in targets}
+    foreign = {target for target in named if target.split(".")[0] not in sys.stdlib_module_names and package(target) != "core"}
+    assert foreign <= {"balance.core"}
+
+
+def test_rules_and_protocol_import_no_sdk_even_by_way_of_others() -> None:
+    together = loaded(", ".join(pure_modules()))
     assert {name for name in together if name.split(".")[0] in SDKS} <= NAMESPACES
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_a_pure_module_names_no_sdk(name: str) -> None:
-    assert not {target for target in imports()[f"balance.{name}"] if target.split(".")[0] in SDKS}
+def test_rules_and_protocol_name_no_sdk() -> None:
+    assert not {(name, target) for name in pure_modules() for target in imports()[name] if target.split(".")[0] in SDKS}
 
 
 def test_the_client_library_is_imported_in_one_place_only() -> None:
     users = {name for name, targets in imports().items() if any(t.startswith("google.cloud") or t == "grpc" for t in targets)}
-    assert users == {"balance.store"}
+    assert users == {"balance.database.sdk"}
 
 
 def test_arrows_point_one_way() -> None:
@@ -114,4 +135,5 @@ def test_nothing_imports_the_entry_points_and_the_product_knows_neither_tests_no
 def test_loading_the_functions_needs_no_credentials_and_starts_nothing_heavy() -> None:
     inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "VIRTUAL_ENV"}}
     found = loaded("main", inherited | {"HOME": "/nonexistent", "GOOGLE_APPLICATION_CREDENTIALS": "/nonexistent.json"})
-    assert not found & {"firebase_admin", "pydantic", "iso4217", "google.cloud.firestore", "balance.api", "balance.nightly"}
+    assert not found & {"firebase_admin", "pydantic", "iso4217", "google.cloud.firestore"}
+    assert not {name for name in found if name in {"balance.functions.api", "balance.functions.nightly"}}

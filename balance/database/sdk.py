@@ -1,0 +1,337 @@
+"""The official Firestore library behind the protocol's narrow view: the only module that imports it.
+
+It calls the library's generated `FirestoreClient` rather than `firestore.Client`: that one retries only some errors of a
+transaction, wraps others in ValueError, spends an RPC on beginning a transaction that the first read can begin, and its
+codec costs many times what ours does (values.py). The RPCs of every event and of every group go straight to the channel of
+that client, with its messages and headers: its own wrapping of a call takes as long as the call.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+import google.auth
+import grpc
+from google.api_core import exceptions
+from google.api_core.gapic_v1.routing_header import to_grpc_metadata
+from google.cloud.firestore_v1 import types
+from google.cloud.firestore_v1.field_path import FieldPath
+from google.cloud.firestore_v1.services.firestore import FirestoreClient
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
+
+from balance.database.codec import decode_fields, encode_fields_into, encode_into, encode_update_into, to_datetime, to_timestamp
+from balance.database.firestore import (
+    SERVER_TIME,
+    Create,
+    Delete,
+    Directory,
+    Query,
+    Snapshot,
+    Transaction,
+    TransientError,
+    UnreadablePast,
+    Update,
+    Write,
+)
+
+_TIMEOUT_S = 30.0
+_QUERY_TIMEOUT_S = 300.0
+_PAGE = 300
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A read is a stream of a few answers: the calling thread takes them itself, where else one is started for each call.
+    ("SingleThreadedUnaryStream", 1),
+]
+
+_GetPb = types.BatchGetDocumentsRequest.pb()
+_CommitPb = types.CommitRequest.pb()
+_RunQueryPb = types.RunQueryRequest.pb()
+_CountPb = types.RunAggregationQueryRequest.pb()
+_ListPb = types.ListDocumentsRequest.pb()
+_RollbackPb = types.RollbackRequest.pb()
+_Operator = types.StructuredQuery.FieldFilter.Operator
+_OPERATORS = {
+    "==": _Operator.EQUAL.value,
+    ">=": _Operator.GREATER_THAN_OR_EQUAL.value,
+    "array-contains": _Operator.ARRAY_CONTAINS.value,
+}
+_DESCENDING = types.StructuredQuery.Direction.DESCENDING.value
+_REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME.value
+
+_TRANSIENT = (
+    exceptions.Aborted,
+    exceptions.Cancelled,
+    exceptions.DeadlineExceeded,
+    exceptions.InternalServerError,
+    exceptions.ResourceExhausted,
+    exceptions.RetryError,
+    exceptions.ServiceUnavailable,
+    exceptions.Unknown,
+)
+"""After these a transaction may succeed when run again as a whole; whether a commit took effect is not known."""
+
+
+def connect(project: str, database: str) -> Directory:
+    """The database, through one channel that all threads may share; an emulator's when FIRESTORE_EMULATOR_HOST names one."""
+    emulator = os.environ.get("FIRESTORE_EMULATOR_HOST")
+    if emulator:
+        channel = grpc.insecure_channel(emulator, options=_CHANNEL_OPTIONS)
+    else:
+        channel = FirestoreGrpcTransport.create_channel(FirestoreClient.DEFAULT_ENDPOINT, options=_CHANNEL_OPTIONS)
+    client = FirestoreClient(transport=FirestoreGrpcTransport(channel=channel))
+    return SdkFirestore(client, f"projects/{project}/databases/{database}", is_emulator=bool(emulator))
+
+
+def project_id() -> str:
+    """The project that this process runs in; raises google.auth's error when nothing tells."""
+    named = os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("GCLOUD_PROJECT")
+    if named:
+        return named
+    _, found = google.auth.default()
+    if not found:
+        raise RuntimeError("no project: set GOOGLE_CLOUD_PROJECT")
+    return str(found)
+
+
+_SERVICE = "/google.firestore.v1.Firestore"
+
+
+class SdkFirestore:
+    """A database behind the generated client."""
+
+    def __init__(self, client: FirestoreClient, database: str, *, is_emulator: bool) -> None:
+        self.client = client
+        self.database = database
+        self.root = f"{database}/documents/"
+        self.metadata = [("google-cloud-resource-prefix", database)]
+        if is_emulator:
+            # What makes an emulator skip the security rules, as a service account does in production.
+            self.metadata.append(("authorization", "Bearer owner"))
+        self.routed_metadata = self.routed("database", database)
+        channel = client.transport.grpc_channel
+        self.call_get = channel.unary_stream(
+            f"{_SERVICE}/BatchGetDocuments", _GetPb.SerializeToString, types.BatchGetDocumentsResponse.pb().FromString
+        )
+        self.call_query = channel.unary_stream(
+            f"{_SERVICE}/RunQuery", _RunQueryPb.SerializeToString, types.RunQueryResponse.pb().FromString
+        )
+        self.call_commit = channel.unary_unary(
+            f"{_SERVICE}/Commit", _CommitPb.SerializeToString, types.CommitResponse.pb().FromString
+        )
+        self.call_rollback = channel.unary_unary(f"{_SERVICE}/Rollback", _RollbackPb.SerializeToString)
+
+    def routed(self, name: str, value: str) -> list[tuple[str, str]]:
+        """The metadata of a call, with the field of its request by which it is routed."""
+        return [*self.metadata, to_grpc_metadata([(name, value)])]
+
+    def begin(self) -> Transaction:
+        """See Firestore.begin: the transaction begins with its first read."""
+        return SdkTransaction(self)
+
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Snapshot]:
+        """See Firestore.get."""
+        request = _GetPb(database=self.database, documents=[self.root + path for path in paths])
+        if read_time is not None:
+            request.read_time.CopyFrom(to_timestamp(read_time))
+        with translated(past=read_time is not None):
+            return self.batch_get(request, paths)[0]
+
+    def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
+        """See Firestore.query."""
+        request = self.query_request(query)
+        if read_time is not None:
+            request.read_time.CopyFrom(to_timestamp(read_time))
+        with translated(past=read_time is not None):
+            yield from self.run_query(request)
+
+    def count(self, collection: str) -> int:
+        """See Directory.count."""
+        query = self.query_request(Query(collection=collection))
+        request = _CountPb(parent=query.parent)
+        request.structured_aggregation_query.structured_query.CopyFrom(query.structured_query)
+        request.structured_aggregation_query.aggregations.add(alias="count").count.SetInParent()
+        with translated():
+            answers = self.client.run_aggregation_query(
+                types.RunAggregationQueryRequest.wrap(request), retry=None, timeout=_QUERY_TIMEOUT_S, metadata=self.metadata
+            )
+            results = [types.RunAggregationQueryResponse.pb(answer).result for answer in answers]
+        return int(results[0].aggregate_fields["count"].integer_value)
+
+    def missing(self, collection: str) -> Iterator[str]:
+        """See Directory.missing. Pages through the whole collection, for that is how Firestore tells."""
+        parent, _, name = collection.rpartition("/")
+        request = _ListPb(parent=(self.root + parent).rstrip("/"), collection_id=name, page_size=_PAGE, show_missing=True)
+        request.mask.SetInParent()
+        with translated():
+            for listed in self.client.list_documents(
+                types.ListDocumentsRequest.wrap(request), retry=None, timeout=_TIMEOUT_S, metadata=self.metadata
+            ):
+                document = types.Document.pb(listed)
+                if not document.HasField("update_time"):
+                    yield document.name.rpartition("/")[2]
+
+    def batch_get(self, request: Any, paths: Sequence[str]) -> tuple[list[Snapshot], bytes]:
+        """The snapshots in the order of the paths, and the id of the transaction that the request began, if any."""
+        found: dict[str, Snapshot] = {}
+        transaction = b""
+        for answer in self.call_get(request, timeout=_TIMEOUT_S, metadata=self.routed_metadata):
+            transaction = transaction or answer.transaction
+            if answer.HasField("found"):
+                snapshot = self.snapshot(answer.found, answer.read_time)
+                found[snapshot.path] = snapshot
+            elif answer.missing:
+                path = answer.missing[len(self.root) :]
+                found[path] = Snapshot(path, None, None, _floor(answer.read_time))
+        return [found[path] for path in paths], transaction
+
+    def query_request(self, query: Query) -> Any:
+        """The RunQueryRequest of a query."""
+        parent, _, collection = query.collection.rpartition("/")
+        request = _RunQueryPb(parent=(self.root + parent).rstrip("/"))
+        structured = request.structured_query
+        structured.from_.add(collection_id=collection)
+        if query.where is not None:
+            name, operator, value = query.where
+            condition = structured.where.field_filter
+            condition.field.field_path = _api_path((name,))
+            condition.op = _OPERATORS[operator]
+            encode_into(condition.value, value)
+        if query.having is not None:
+            # Ordering by a field leaves out the documents without it.
+            structured.order_by.add().field.field_path = _api_path(query.having)
+        if query.after_id is not None:
+            structured.order_by.add().field.field_path = "__name__"
+            structured.start_at.values.add().reference_value = f"{self.root}{query.collection}/{query.after_id}"
+        if query.newest_by is not None:
+            structured.order_by.add(direction=_DESCENDING).field.field_path = _api_path((query.newest_by,))
+        if query.limit is not None:
+            structured.limit.value = query.limit
+        if query.select is not None:
+            for name in query.select or ("__name__",):
+                structured.select.fields.add().field_path = name
+        return request
+
+    def run_query(self, request: Any) -> Iterator[Snapshot]:
+        """The matches, one by one."""
+        for answer in self.call_query(request, timeout=_QUERY_TIMEOUT_S, metadata=self.routed("parent", request.parent)):
+            if answer.HasField("document"):
+                yield self.snapshot(answer.document, answer.read_time)
+
+    def snapshot(self, document: Any, read_time: Any) -> Snapshot:
+        """A found document."""
+        return Snapshot(
+            document.name[len(self.root) :],
+            decode_fields(document.fields),
+            to_datetime(document.update_time),
+            _floor(read_time),
+        )
+
+    def write(self, write: Write) -> Any:
+        """The protobuf of a write."""
+        message = types.Write.pb()()
+        name = self.root + write.path
+        if isinstance(write, Delete):
+            message.delete = name
+            return message
+        document = message.update
+        document.name = name
+        if isinstance(write, Update):
+            message.current_document.exists = True
+            encode_update_into(document.fields, write.fields)
+            paths = [(path, value) for path, value in write.fields.items()]
+            message.update_mask.field_paths.extend(_api_path(path) for path, value in paths if value is not SERVER_TIME)
+        else:
+            if isinstance(write, Create):
+                message.current_document.exists = False
+            encode_fields_into(document.fields, write.fields)
+            paths = [((name,), value) for name, value in write.fields.items()]
+        for path, value in paths:
+            if value is SERVER_TIME:
+                message.update_transforms.add(field_path=_api_path(path), set_to_server_value=_REQUEST_TIME)
+        return message
+
+
+class SdkTransaction:
+    """One attempt at a read-write transaction."""
+
+    def __init__(self, firestore: SdkFirestore) -> None:
+        self._firestore = firestore
+        self._id = b""
+
+    def get(self, paths: Sequence[str]) -> list[Snapshot]:
+        """See Transaction.get. The first one begins the transaction, which saves an RPC."""
+        firestore = self._firestore
+        request = _GetPb(database=firestore.database, documents=[firestore.root + path for path in paths])
+        if self._id:
+            request.transaction = self._id
+        else:
+            request.new_transaction.read_write.SetInParent()
+        with translated():
+            snapshots, begun = firestore.batch_get(request, paths)
+        self._id = self._id or begun
+        return snapshots
+
+    def query(self, query: Query) -> list[Snapshot]:
+        """See Transaction.query."""
+        assert self._id, "the first read of a transaction is a get"
+        request = self._firestore.query_request(query)
+        request.transaction = self._id
+        with translated():
+            return list(self._firestore.run_query(request))
+
+    def commit(self, writes: Iterable[Write]) -> datetime:
+        """See Transaction.commit."""
+        assert self._id, "the first read of a transaction is a get"
+        firestore = self._firestore
+        request = _CommitPb(database=firestore.database, transaction=self._id)
+        request.writes.extend(firestore.write(write) for write in writes)
+        with translated(commit=True):
+            response = firestore.call_commit(request, timeout=_TIMEOUT_S, metadata=firestore.routed_metadata)
+        self._id = b""
+        return to_datetime(response.commit_time)
+
+    def rollback(self) -> None:
+        """See Transaction.rollback."""
+        if self._id:
+            request = _RollbackPb(database=self._firestore.database, transaction=self._id)
+            self._id = b""
+            with suppress(grpc.RpcError):
+                self._firestore.call_rollback(request, timeout=_TIMEOUT_S, metadata=self._firestore.routed_metadata)
+
+
+@contextmanager
+def translated(*, commit: bool = False, past: bool = False) -> Iterator[None]:
+    """The library's errors as the protocol's; what no retry can cure stays as it is.
+
+    At Commit ALREADY_EXISTS says that a rival, or this transaction's own earlier attempt, has recorded the write; an expired
+    transaction is INVALID_ARGUMENT. Source: https://firebase.google.com/docs/firestore/understand-error-codes
+    """
+    try:
+        yield
+    except (grpc.RpcError, exceptions.GoogleAPICallError, exceptions.RetryError) as raised:
+        error = exceptions.from_grpc_error(raised) if isinstance(raised, grpc.RpcError) else raised
+        text = str(error)
+        # Too old is FAILED_PRECONDITION; INVALID_ARGUMENT with point-in-time recovery, which past the hour keeps whole minutes.
+        if past and isinstance(error, (exceptions.FailedPrecondition, exceptions.InvalidArgument)):
+            raise UnreadablePast(text) from raised
+        is_expired = isinstance(error, exceptions.InvalidArgument) and "transaction" in text.lower()
+        if (
+            isinstance(error, _TRANSIENT)
+            or (commit and isinstance(error, exceptions.AlreadyExists))
+            or (is_expired and "too big" not in text.lower())
+        ):
+            raise TransientError(text) from raised
+        raise error from (None if error is raised else raised)
+
+
+def _api_path(segments: Sequence[str]) -> str:
+    return str(FieldPath(*segments).to_api_repr())
+
+
+def _floor(read_time: Any) -> datetime:
+    """An instant at which all that was read was already true, in whole microseconds."""
+    time = to_datetime(read_time)
+    return time if read_time.nanos % 1000 == 0 else time - time.resolution

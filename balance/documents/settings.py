@@ -1,0 +1,102 @@
+"""Settings: what an app may choose, read from the environment.
+
+Parameters describe the app and change only with a deployment. Switches may be turned on the running service; they are read
+at every use.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from balance.core.money import Unit
+from balance.documents.layout import IN_GROUP, Layout
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
+
+
+class InvalidSetting(ValueError):
+    """An environment variable holds what it must not; the message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The parameters."""
+
+    layout: Layout = field(default_factory=Layout)
+    unit: Unit = Unit.MAJOR
+    database: str = "(default)"
+    members_as_map: bool = False
+    """A group's members are a map keyed by uid, not a list: the two are searched in different ways."""
+    allowed_origins: tuple[str, ...] = ()
+    """The web origins whose pages may call the read API; ("*",) for all."""
+    record_ttl: timedelta = timedelta(days=7)
+    """How long records are kept. A write older than half of it is answered by a rebuild: its record may be gone."""
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """The parameters of a deployment; raises InvalidSetting."""
+    groups = _collection(environment, "GROUPS_COLLECTION", "groups")
+    expenses = _collection(environment, "EXPENSES_COLLECTION", "expenses", below=groups)
+    settlements = _collection(environment, "SETTLEMENTS_COLLECTION", "settlements", below=groups)
+    if expenses.split("/")[-1] == settlements.split("/")[-1]:
+        raise InvalidSetting(f"SETTLEMENTS_COLLECTION is {settlements!r}; its last part must differ from that of {expenses!r}")
+    return Settings(
+        layout=Layout(groups=groups, expenses=expenses, settlements=settlements),
+        unit=Unit(_choice(environment, "AMOUNT_UNIT", ("major", "minor"))),
+        database=environment.get("FIRESTORE_DATABASE") or "(default)",
+        members_as_map=_choice(environment, "GROUP_MEMBERS", ("list", "map")) == "map",
+        allowed_origins=_origins(environment, "ALLOWED_ORIGINS"),
+        record_ttl=timedelta(days=_days(environment, "RECORD_TTL_DAYS", default=7)),
+    )
+
+
+def updates_on(environment: Mapping[str, str]) -> bool:
+    """The switch BALANCE_UPDATES: off, events are recorded as gaps and balances marked stale."""
+    return _choice(environment, "BALANCE_UPDATES", ("on", "off")) == "on"
+
+
+def precomputed_reads_on(environment: Mapping[str, str]) -> bool:
+    """The switch BALANCE_PRECOMPUTED_READS: off, the read API recalculates every balance."""
+    return _choice(environment, "BALANCE_PRECOMPUTED_READS", ("on", "off")) == "on"
+
+
+def fallback_on(environment: Mapping[str, str]) -> bool:
+    """The switch BALANCE_FALLBACK: off, the read API answers an error instead of recalculating."""
+    return _choice(environment, "BALANCE_FALLBACK", ("on", "off")) == "on"
+
+
+def _choice(environment: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """One of the choices; the first by default."""
+    value = environment.get(name) or choices[0]
+    if value not in choices:
+        raise InvalidSetting(f"{name} is {value!r}; it must be {' or '.join(choices)}")
+    return value
+
+
+def _collection(environment: Mapping[str, str], name: str, default: str, below: str | None = None) -> str:
+    """The name of a top-level collection or, where `below` names the groups, of a subcollection of each of them."""
+    value = environment.get(name) or default
+    in_groups = f"{below}/{IN_GROUP}/"
+    name_alone = value.removeprefix(in_groups) if below else value
+    if name_alone and "/" not in name_alone:
+        return value
+    also = f' or of a subcollection of the groups, like "{in_groups}{default}"' if below else ""
+    raise InvalidSetting(f"{name} is {value!r}; it must be the name of a top-level collection{also}")
+
+
+def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    origins = tuple(origin for part in environment.get(name, "").split(",") if (origin := part.strip()))
+    for origin in origins:
+        # As browsers send them: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Origin
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise InvalidSetting(f"{name} holds {origin!r}; give origins like https://app.example.com, with commas, or *")
+    return origins
+
+
+def _days(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name) or str(default)
+    # Redelivery goes on for a day, and half of the time to live must outlast it.
+    if not value.isdecimal() or not 3 <= int(value) <= 365:
+        raise InvalidSetting(f"{name} is {value!r}; it must be a whole number of days from 3 to 365")
+    return int(value)

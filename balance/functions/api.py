@@ -1,0 +1,319 @@
+"""The read API over HTTPS: whose request it is, what it asks for, and the answer as JSON.
+
+    GET /groups/{groupId}/balance              a group's balance
+    GET /groups/{groupId}/explain?from=&to=    why one member owes another
+    GET /balances?pageSize=&pageToken=         the caller's groups, each with its balance
+
+deploy/openapi.yaml describes it in full. Every error is `{"error": {"code", "message"}}` with a code that stays; what went
+wrong inside is logged and not told. Whoever is signed in can tell a group that is not theirs (403) from one that does not
+exist (404): group ids are not secrets, and a client must know whether it was removed from a group or the group is gone.
+"""
+
+import json
+import os
+import re
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from flask import Request, Response
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.routing import Map, Rule
+
+from balance.adapter import MEMBERS_FIELD
+from balance.database.firestore import Firestore, Query, Snapshot, TransientError
+from balance.database.retry import Retry
+from balance.documents.settings import Settings
+from balance.documents.sources import is_document_id, members, uid_fault
+from balance.functions import instance
+from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
+from balance.operations import explain
+from balance.operations.log import log
+from balance.operations.reading import Cause, Reader, Reading, Unreadable, as_json, net_by_currency
+from balance.protocol.bookkeeper import Bookkeeper
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 100
+_PREFLIGHT_SECONDS = 3600
+_UNREADABLE = "the balance cannot be read at the moment"
+
+# Falling back reads whole histories: all lists together do so many at once, whatever is asked of one instance.
+_FALLBACKS = ThreadPoolExecutor(16, thread_name_prefix="fallback")
+
+# A caller is waiting: what does not work at once is soon given up.
+_RETRY = Retry(attempts=4, max_delay_s=0.5)
+
+_ROUTES = Map(
+    [
+        Rule("/groups/<group_id>/balance", endpoint="balance", methods=["GET"]),
+        Rule("/groups/<group_id>/explain", endpoint="explain", methods=["GET"]),
+        Rule("/balances", endpoint="balances", methods=["GET"]),
+    ],
+    # A path is right or wrong: no redirects.
+    merge_slashes=False,
+    strict_slashes=True,
+)
+
+
+class _Refusal(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.headers = status, code, message, dict(headers or {})
+
+
+def handle(request: Request) -> Response:
+    """Answer one request. Raises InvalidSetting when the service is not configured, nothing else."""
+    settings = _keeper().settings
+    try:
+        response = _respond(request)
+    except _Refusal as refusal:
+        body = {"error": {"code": refusal.code, "message": refusal.message}}
+        response = _json(body, refusal.status)
+        response.headers.update(refusal.headers)
+    _allow_origin(request, response, settings.allowed_origins)
+    return response
+
+
+def _respond(request: Request) -> Response:
+    endpoint, arguments, methods = _route(request)
+    if request.method == "OPTIONS":
+        return Response(status=204, headers={"Allow": methods})
+    try:
+        uid = uid_of(request.headers.get("Authorization"))
+        return _json(_ENDPOINTS[endpoint](request, uid, **arguments), 200)
+    except Unauthenticated as error:
+        raise _Refusal(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}) from None
+    except _Refusal:
+        raise
+    except (TransientError, VerificationUnavailable, Unreadable) as error:
+        _log_failure(f"{request.method} {request.path}", error)
+        raise _Refusal(503, "BALANCE_READ_ERROR", _UNREADABLE, {"Retry-After": "1"}) from error
+    except Exception as error:
+        _log_failure(f"{request.method} {request.path}", error)
+        raise _Refusal(500, "BALANCE_READ_ERROR", "the balance could not be read") from error
+
+
+def _route(request: Request) -> tuple[str, Mapping[str, Any], str]:
+    """The endpoint, its arguments and the methods allowed there; for OPTIONS too."""
+    routes = _ROUTES.bind("")
+    allowed = ", ".join(["GET", "HEAD", "OPTIONS"])
+    method = "GET" if request.method == "OPTIONS" else request.method
+    try:
+        endpoint, arguments = routes.match(request.path, method=method, websocket=False)
+    except NotFound:
+        raise _Refusal(404, "NOT_FOUND", "there is nothing at this path") from None
+    except MethodNotAllowed:
+        raise _Refusal(405, "METHOD_NOT_ALLOWED", "this API is read with GET", {"Allow": allowed}) from None
+    return endpoint, arguments, allowed
+
+
+# ----------------------------------------------------------------------------------------------------------- endpoints
+
+
+def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    _parameters(request)
+    group, stored = _read_as_member(uid, group_id, _keeper().settings.layout.balance(group_id))
+    reader = _reader()
+    reading = reader.judge(group_id, stored)
+    if isinstance(reading, Cause):
+        cause = reading
+        reading = _RETRY.run(lambda: reader.fall_back(group_id, stored, cause))
+    _log_reading(reading, started, group_id)
+    return as_json(reading, _members(group))
+
+
+def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    parameters = _parameters(request, "from", "to")
+    debtor, creditor = (_uid_parameter(parameters, name) for name in ("from", "to"))
+    settings, firestore = _keeper().settings, instance.firestore()
+    (group,) = _read_as_member(uid, group_id)
+    as_of = group.read_time
+    account = _RETRY.run(lambda: explain.read_account(firestore, settings, group_id, as_of, (debtor, creditor)))
+    log("INFO", f"group {group_id}: a debt was explained", groupId=group_id, ms=_ms_since(started))
+    return explain.as_json(group_id, account, debtor, creditor, as_of, settings.unit)
+
+
+def _balances(request: Request, uid: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    parameters = _parameters(request, "pageSize", "pageToken")
+    size, after = _page_size(parameters), _page_token(parameters)
+    settings, firestore = _keeper().settings, instance.firestore()
+    groups = _RETRY.run(lambda: _groups_of(firestore, settings, uid, after, size + 1))
+    page, more = groups[:size], len(groups) > size
+    group_ids = [group.path.rpartition("/")[2] for group in page]
+    paths = [settings.layout.balance(group_id) for group_id in group_ids]
+    stored = _RETRY.run(lambda: firestore.get(paths)) if paths else []
+    readings = _read_all(group_ids, stored, started)
+    return {
+        "groups": [
+            {"groupId": group_id, "error": {"code": "BALANCE_READ_ERROR", "message": _UNREADABLE}}
+            if reading is None
+            else {
+                "groupId": group_id,
+                "netByCurrency": net_by_currency(reading, uid, settings.unit),
+                "balance": as_json(reading, _members(group)),
+            }
+            for group_id, group, reading in zip(group_ids, page, readings, strict=True)
+        ],
+        "nextPageToken": group_ids[-1] if more else None,
+    }
+
+
+_ENDPOINTS: dict[str, Callable[..., dict[str, Any]]] = {"balance": _balance, "explain": _explain, "balances": _balances}
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _keeper() -> Bookkeeper:
+    return instance.bookkeeper(_RETRY)
+
+
+def _reader() -> Reader:
+    return Reader(instance.firestore(), _keeper(), os.environ)
+
+
+def _read_as_member(uid: str, group_id: str, *beside: str) -> list[Snapshot]:
+    """A group's document and others beside it, all at one instant; refuses whoever is no member."""
+    if not is_document_id(group_id):
+        raise _invalid("the path does not hold a group's id")
+    paths = [_keeper().settings.layout.group(group_id), *beside]
+    group, *others = _RETRY.run(lambda: instance.firestore().get(paths))
+    if group.fields is None:
+        raise _Refusal(404, "GROUP_NOT_FOUND", "there is no such group")
+    if uid not in _members(group):
+        raise _Refusal(403, "FORBIDDEN", "only members of the group may read its balance")
+    return [group, *others]
+
+
+def _members(group: Snapshot) -> list[str]:
+    return members(group.fields or {})
+
+
+def _groups_of(firestore: Firestore, settings: Settings, uid: str, after: str | None, limit: int) -> list[Snapshot]:
+    """So many of the groups that a user is a member of, in the order of their ids, with one query."""
+    collection, select = settings.layout.groups, (MEMBERS_FIELD,)
+    if not settings.members_as_map:
+        where = (MEMBERS_FIELD, "array-contains", uid)
+        return list(firestore.query(Query(collection=collection, where=where, after_id=after, limit=limit, select=select)))
+    # Firestore orders the matches by the user's entry in the map. A cursor for that would hold whatever the app keeps there,
+    # so all of the user's groups are read and put in order here.
+    found = firestore.query(Query(collection=collection, having=(MEMBERS_FIELD, uid), select=select))
+    later = [group for group in found if after is None or group.path.rpartition("/")[2] > after]
+    return sorted(later, key=lambda group: group.path)[:limit]
+
+
+def _read_all(group_ids: Sequence[str], stored: Sequence[Snapshot], started: float) -> list[Reading | None]:
+    """The reading of each group; None where one cannot be had, which must not keep the others from the caller."""
+    reader = _reader()
+
+    def fall_back(group_id: str, snapshot: Snapshot, cause: Cause) -> Reading | None:
+        try:
+            reading = _RETRY.run(lambda: reader.fall_back(group_id, snapshot, cause))
+        except Exception as error:  # noqa: BLE001 - as in _respond, for one group of many
+            _log_failure(f"the balance of group {group_id}", error)
+            return None
+        _log_reading(reading, started, group_id)
+        return reading
+
+    judged = [reader.judge(group_id, snapshot) for group_id, snapshot in zip(group_ids, stored, strict=True)]
+    served = sum(isinstance(reading, Reading) for reading in judged)
+    if served:
+        log("INFO", f"{served} balances read", metric="precomputedReads", groups=served, ms=_ms_since(started))
+    readings = [
+        _FALLBACKS.submit(copy_context().run, fall_back, group_id, snapshot, reading) if isinstance(reading, Cause) else reading
+        for group_id, snapshot, reading in zip(group_ids, stored, judged, strict=True)
+    ]
+    return [reading.result() if isinstance(reading, Future) else reading for reading in readings]
+
+
+# ---------------------------------------------------------------------------------------------------------- parameters
+
+
+def _parameters(request: Request, *known: str) -> dict[str, str]:
+    """The query's parameters, of which a known one may be given once; others are of no concern."""
+    for name in known:
+        if len(request.args.getlist(name)) > 1:
+            raise _invalid(f"{name} is given more than once")
+    return {name: request.args[name] for name in known if name in request.args}
+
+
+def _uid_parameter(parameters: Mapping[str, str], name: str) -> str:
+    if name not in parameters:
+        raise _invalid(f"{name} is missing: give a user's uid")
+    fault = uid_fault(parameters[name])
+    if fault is not None:
+        raise _invalid(f"{name} {fault}")
+    return parameters[name]
+
+
+def _page_size(parameters: Mapping[str, str]) -> int:
+    text = parameters.get("pageSize", str(DEFAULT_PAGE_SIZE))
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_PAGE_SIZE:
+        raise _invalid(f"pageSize is not a whole number from 1 to {MAX_PAGE_SIZE}")
+    return int(text)
+
+
+def _page_token(parameters: Mapping[str, str]) -> str | None:
+    token = parameters.get("pageToken")
+    if token is not None and not is_document_id(token):
+        raise _invalid("pageToken is not one that this API gave")
+    return token
+
+
+def _invalid(message: str) -> _Refusal:
+    return _Refusal(400, "INVALID_ARGUMENT", message)
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def _json(body: dict[str, Any], status: int) -> Response:
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # A balance is nobody else's business: no cache between us and the caller keeps it.
+    headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
+    return Response(text, status, headers, content_type="application/json; charset=utf-8")
+
+
+def _allow_origin(request: Request, response: Response, allowed: Sequence[str]) -> None:
+    """The headers by which a browser lets a page of another origin read the answer: https://fetch.spec.whatwg.org/#http-cors-protocol"""
+    if not allowed:
+        return
+    response.headers.add("Vary", "Origin")
+    origin = request.headers.get("Origin")
+    if origin is None or not ("*" in allowed or origin in allowed):
+        return
+    response.headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
+    if request.method == "OPTIONS":
+        response.headers["Access-Control-Allow-Methods"] = "GET, HEAD"
+        response.headers["Access-Control-Allow-Headers"] = "Authorization"
+        response.headers["Access-Control-Max-Age"] = str(_PREFLIGHT_SECONDS)
+
+
+def _log_reading(reading: Reading, started: float, group_id: str) -> None:
+    stored = reading.cause is None
+    log(
+        "INFO",
+        f"group {group_id}: balance {'read' if stored else f'recalculated: {reading.cause}'}",
+        metric="precomputedReads" if stored else "fallbackCalculations",
+        groupId=group_id,
+        cause=reading.cause,
+        detail=reading.balance.detail,
+        ms=_ms_since(started),
+    )
+
+
+def _log_failure(what: str, error: Exception) -> None:
+    stack = "".join(traceback.format_exception(error))
+    log("ERROR", f"{what}: {type(error).__name__}: {error}", code="BALANCE_READ_ERROR", stack=stack)
+
+
+def _ms_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 1)

@@ -1,0 +1,206 @@
+"""The nightly reconciliation: check all groups, as many as the time allows, and repair what is not true.
+
+A run goes round all groups once, beginning after the last one that the run before it finished, and ends when it has come
+round or its time is over. So every group has its turn however many there are. The faults of documents that name no usable
+group belong to no group's turn: they come first, some at a time. The place is kept in the document `balanceReconcile/cursor`,
+written by nobody else; two runs at a time do each other no harm.
+"""
+
+import json
+import os
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, takewhile
+from typing import Any
+
+from balance.database.firestore import SERVER_TIME, Firestore, Query, Set, Snapshot, transaction
+from balance.database.retry import Retry
+from balance.documents.settings import Settings, updates_on
+from balance.functions import instance
+from balance.operations import reconcile
+from balance.operations.backfill import reason
+from balance.operations.fleet import group_ids, in_parallel
+from balance.operations.log import log
+from balance.operations.reconcile import LAG_ALLOWED, REPAIRABLE, Report, State
+from balance.protocol import faults
+from balance.protocol.bookkeeper import Bookkeeper
+
+CURSOR = "balanceReconcile/cursor"
+
+BUDGET_S = 480.0
+"""A minute less than the function may take: what is under way must end, and the place be kept."""
+
+FAULTS_A_NIGHT = 1_000
+"""Of no usable group. They are few, unless an app writes garbage; then they must not take the groups' time."""
+
+_WORKERS = 4
+_KEEP_EVERY_S = 15.0
+_DIFFERENCES_LOGGED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What a run did."""
+
+    counts: Counter[str]
+    """Groups by state, and `repaired` and `failed`; `faults` of no usable group that were true no longer, and were settled."""
+    came_round: bool
+    """Every group was checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a run stopped: the ids of the last group and of the last fault of no usable group; None for the beginning."""
+
+    group: str | None
+    fault: str | None
+
+
+def handle() -> tuple[str, int]:
+    """The scheduled function; returns the answer's text and HTTP status: 500 when a group could not be checked."""
+    night = run(instance.firestore(), instance.bookkeeper(), updates_on=partial(updates_on, os.environ))
+    return json.dumps(night.counts), 500 if night.counts["failed"] else 200
+
+
+def run(
+    firestore: Firestore,
+    keeper: Bookkeeper,
+    *,
+    updates_on: Callable[[], bool] = lambda: True,
+    budget_s: float = BUDGET_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Night:
+    """One run. Does nothing while updates are off, for then balances are stale on purpose. May raise TransientError."""
+    counts: Counter[str] = Counter()
+    if not updates_on():
+        log("WARNING", "reconciliation: updates are switched off, nothing is checked")
+        return Night(counts, came_round=False)
+    began = clock()
+    start = _load(firestore)
+    came_round = False
+
+    def in_time(_: object) -> bool:
+        return clock() < began + budget_s
+
+    counted, last_fault = _refresh_faults(firestore, keeper.settings, start.fault, in_time)
+    counts.update(counted)
+    last, kept = start.group, clock()
+
+    def ids() -> Iterator[str]:
+        nonlocal came_round
+        yield from takewhile(in_time, _round(firestore, keeper.settings, start.group))
+        came_round = in_time(None)
+
+    for group_id, found in in_parallel(ids(), lambda group_id: _reconcile(firestore, keeper, group_id), _WORKERS):
+        counts.update(found)
+        last = group_id
+        if clock() > kept + _KEEP_EVERY_S:
+            _keep(firestore, _Place(last, last_fault))
+            kept = clock()
+    _keep(firestore, _Place(None if came_round else last, last_fault))
+    log(
+        "ERROR" if counts["failed"] else "INFO",
+        "reconciliation: " + (", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "no groups"),
+        counts=dict(counts),
+        cameRound=came_round,
+        ms=round((clock() - began) * 1000),
+    )
+    return Night(counts, came_round)
+
+
+def _round(firestore: Firestore, settings: Settings, start: str | None) -> Iterator[str]:
+    """All groups once, beginning after this one."""
+    if start is None:
+        return group_ids(firestore, settings.layout)
+    # Firestore orders ids by their UTF-8 bytes, which is Python's order of strings.
+    return chain(
+        group_ids(firestore, settings.layout, start),
+        takewhile(lambda group_id: group_id <= start, group_ids(firestore, settings.layout)),
+    )
+
+
+def _reconcile(firestore: Firestore, keeper: Bookkeeper, group_id: str) -> tuple[str, list[str]]:
+    """Check one group and repair it; what is to be counted."""
+    started = time.perf_counter()
+    counted = []
+    try:
+        report = Retry().run(lambda: reconcile.check(firestore, keeper.settings, group_id))
+        counted.append(str(report.state))
+        if report.state in REPAIRABLE:
+            _log_found(report, started)
+            reconcile.repair(firestore, keeper, group_id)
+            counted.append("repaired")
+    except Exception as error:  # noqa: BLE001 - one group must not stop the others: it is named and counted
+        counted.append("failed")
+        _log_failure(f"group {group_id}", error, groupId=group_id)
+    return group_id, counted
+
+
+def _log_found(report: Report, started: float) -> None:
+    is_drift = report.state is State.DRIFT
+    log(
+        "ERROR" if is_drift else "INFO",
+        f"reconciliation: group {report.group_id} is {report.state} and will be rebuilt",
+        groupId=report.group_id,
+        state=report.state,
+        # What is missing or stale is no drift: its readers know.
+        metric="drift" if is_drift else "rebuilds",
+        differences=[difference.as_json() for difference in report.differences[:_DIFFERENCES_LOGGED]] or None,
+        differenceCount=len(report.differences) or None,
+        lagAllowedMs=round(LAG_ALLOWED.total_seconds() * 1000) if is_drift else None,
+        ms=round((time.perf_counter() - started) * 1000, 1),
+    )
+
+
+def _log_failure(what: str, error: Exception, **fields: Any) -> None:
+    """To be called while the error is handled, for its stack."""
+    stack = traceback.format_exc()
+    log("ERROR", f"reconciliation: {what}: {reason(error)}", **fields, metric="updateFailures", stack=stack)
+
+
+def _refresh_faults(
+    firestore: Firestore, settings: Settings, start: str | None, in_time: Callable[[object], bool]
+) -> tuple[list[str], str | None]:
+    """Settle some of the faults that name no usable group; returns what is to be counted, and where to go on.
+
+    The event that healed or removed such a document may be lost, and no group's turn comes upon the fault.
+    """
+    query = Query(collection=settings.layout.faults(None), after_id=start, limit=FAULTS_A_NIGHT)
+    stored = Retry().run(lambda: list(firestore.query(query)))
+    results = list(in_parallel(takewhile(in_time, stored), lambda fault: _refresh_fault(firestore, settings, fault), _WORKERS))
+    done = len(results)
+    came_round = done == len(stored) < FAULTS_A_NIGHT
+    last = None if came_round else stored[done - 1].path.rpartition("/")[2] if done else start
+    return list(chain.from_iterable(results)), last
+
+
+def _refresh_fault(firestore: Firestore, settings: Settings, fault: Snapshot) -> list[str]:
+    source = (fault.fields or {}).get("source")
+    try:
+        if not Retry().run(lambda: faults.refresh(firestore, settings, fault)):
+            return []
+    except Exception as error:  # noqa: BLE001 - one fault must not stop the others: it is named and counted
+        _log_failure(f"the fault {fault.path} of {source}", error, source=source)
+        return ["failed"]
+    log("INFO", f"reconciliation: the fault {fault.path} of {source} was true no longer: it has been settled", source=source)
+    return ["faults"]
+
+
+def _load(firestore: Firestore) -> _Place:
+    (cursor,) = Retry().run(lambda: firestore.get([CURSOR]))
+    fields = cursor.fields or {}
+    group, fault = (id_ if isinstance(id_ := fields.get(name), str) else None for name in ("afterId", "afterFault"))
+    return _Place(group, fault)
+
+
+def _keep(firestore: Firestore, place: _Place) -> None:
+    def write() -> None:
+        with transaction(firestore) as attempt:
+            attempt.get([CURSOR])
+            attempt.commit([Set(CURSOR, {"afterId": place.group, "afterFault": place.fault, "updatedAt": SERVER_TIME})])
+
+    Retry().run(write)

@@ -1,0 +1,623 @@
+"""The read API before an embedded server: the real function, real gRPC, tokens as the Auth emulator makes them."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from functions_framework.execution_id import execution_context_var
+from google.cloud import firestore
+
+from balance.core.ledger import Ledger
+from balance.core.money import Unit
+from balance.documents import balances
+from balance.documents.balances import VERSION
+from balance.operations import log
+from emulator.faults import Fault
+from scripts.unsigned_token import unsigned_token
+from tests.integration.callers import ReadApi, read_api
+from tests.integration.served import PROJECT, Served, served
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    with served() as running:
+        yield running
+
+
+@pytest.fixture
+def make(server: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ReadApi]]:
+    """Makes an API with given settings, before an empty database."""
+    server.within(server.databases.clear)
+    open_ones = []
+
+    def make(**settings: str) -> ReadApi:
+        context = read_api(server, monkeypatch, **settings)
+        api = context.__enter__()
+        open_ones.append(context)
+
+        def record(severity: str, message: str, **fields: Any) -> None:
+            given = {name: value for name, value in fields.items() if value is not None}
+            api.logged.append({"severity": severity, "message": message, **given})
+
+        for module in ("balance.functions.api", "balance.operations.reading"):
+            monkeypatch.setattr(f"{module}.log", record)
+        return api
+
+    yield make
+    server.within(lambda: server.faults.replace([]))
+    for context in open_ones:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def api(make: Callable[..., ReadApi]) -> ReadApi:
+    return make()
+
+
+def expected(ledger: Ledger, *members: str) -> dict[str, Any]:
+    """What the API must tell of a ledger, zeros of the members filled in."""
+    document = balances.document("", balances.of_ledger(ledger), datetime.now(UTC), Unit.MAJOR)
+    for rows in document["balancesByCurrency"].values():
+        for uid in members:
+            rows.setdefault(uid, {"uid": uid, "owes": {}, "owedBy": {}, "netBalance": 0})
+    return {name: document[name] for name in ("balancesByCurrency", "simplifiedDebts")}
+
+
+def essence(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: answer[name] for name in ("balancesByCurrency", "simplifiedDebts")}
+
+
+def dinner(api: ReadApi, group: str = "g1") -> str:
+    """A group of four in which bo owes ana 12.5 and chidi owes ana 7.25."""
+    api.group(group, "ana", "bo", "chidi", "dara")
+    api.expense(group, "ana", {"ana": 10, "bo": 12.5, "chidi": 7.25})
+    return group
+
+
+# ------------------------------------------------------------------------------------------------- a group's balance
+
+
+def test_a_stored_balance_is_told_with_a_row_for_each_member(api: ReadApi) -> None:
+    api.rebuild(dinner(api))
+    stored = api.stored("g1")
+    assert stored is not None
+    api.forget()
+    response = api.get("/groups/g1/balance")
+    assert response.status_code == 200
+    assert response.content_type == "application/json; charset=utf-8"
+    assert response.headers["Cache-Control"] == "private, no-store"
+    assert response.json == {
+        "groupId": "g1",
+        "balancesByCurrency": {
+            "USD": {
+                "ana": {"uid": "ana", "owes": {}, "owedBy": {"bo": 12.5, "chidi": 7.25}, "netBalance": 19.75},
+                "bo": {"uid": "bo", "owes": {"ana": 12.5}, "owedBy": {}, "netBalance": -12.5},
+                "chidi": {"uid": "chidi", "owes": {"ana": 7.25}, "owedBy": {}, "netBalance": -7.25},
+                "dara": {"uid": "dara", "owes": {}, "owedBy": {}, "netBalance": 0},
+            }
+        },
+        "simplifiedDebts": [
+            {"from": {"uid": "bo"}, "to": {"uid": "ana"}, "amount": 12.5, "currency": "USD"},
+            {"from": {"uid": "chidi"}, "to": {"uid": "ana"}, "amount": 7.25, "currency": "USD"},
+        ],
+        "lastUpdatedAt": stored["lastUpdatedAt"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "asOf": stored["asOf"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "version": VERSION,
+        "detail": "pairs",
+        "source": "precomputed",
+    }
+    assert api.rpcs() == {"BatchGetDocuments": 1}
+    assert api.counters() == ["precomputedReads"]
+    assert api.logged[0]["groupId"] == "g1"
+    assert api.logged[0]["ms"] > 0
+
+
+def test_members_may_be_a_map_keyed_by_uid(api: ReadApi) -> None:
+    api.rebuild(dinner(api))
+    api.database.document("groups/g1").set({"members": {"ana": {"role": "owner"}, "éva.o'x/`": True}})
+    assert api.balance("g1")["balancesByCurrency"]["USD"]["éva.o'x/`"]["netBalance"] == 0
+    assert api.get("/groups/g1/balance", "bo").status_code == 403
+
+
+def test_uids_and_group_ids_are_opaque(api: ReadApi) -> None:
+    api.group("gruppe ü%2F?&#", "ana", "x.y/`'\"\\", "日本")
+    api.expense("gruppe ü%2F?&#", "x.y/`'\"\\", {"日本": 3})
+    answer = api.balance("gruppe ü%2F?&#")
+    assert answer["groupId"] == "gruppe ü%2F?&#"
+    assert answer["balancesByCurrency"]["USD"]["日本"]["owes"] == {"x.y/`'\"\\": 3}
+
+
+def test_the_unit_is_the_apps(make: Callable[..., ReadApi]) -> None:
+    api = make(AMOUNT_UNIT="minor")
+    api.group("g1", "ana", "bo")
+    api.expense("g1", "ana", {"bo": 1250})
+    assert api.balance("g1")["balancesByCurrency"]["USD"]["bo"]["netBalance"] == -1250
+
+
+# ---------------------------------------------------------------------------------------------------------- falling back
+
+
+def _set(**fields: Any) -> Callable[[firestore.DocumentReference], Any]:
+    return lambda balance: balance.update(fields)
+
+
+BENT = {
+    "missing": lambda balance: balance.delete(),
+    "stale": _set(version=0),
+    "without a version": _set(version=firestore.DELETE_FIELD),
+    "older": _set(version=VERSION - 1),
+    "another's": _set(groupId="g2"),
+    "a net": _set(**{"balancesByCurrency.USD.bo.netBalance": -12}),
+    "one side of a pair": _set(**{"balancesByCurrency.USD.bo.owes.ana": 12}),
+    "a row too many": _set(**{"balancesByCurrency.USD.zoe": {"uid": "zoe", "owes": {}, "owedBy": {}, "netBalance": 0}}),
+    "a field too many": _set(**{"balancesByCurrency.USD.bo.name": "Bo"}),
+    "a currency too many": _set(**{"balancesByCurrency.EUR": {}}),
+    "a text for a map": _set(balancesByCurrency="none"),
+    "suggestions": _set(simplifiedDebts=[]),
+    "shape of suggestions": _set(simplifiedDebts=[1]),
+    "no time": _set(lastUpdatedAt=None),
+    "no asOf": _set(asOf="yesterday"),
+    "asOf to come": _set(asOf=datetime.now(UTC) + timedelta(days=2)),
+    "detail": _set(detail="all"),
+}
+
+
+@pytest.mark.parametrize("bend", BENT.values(), ids=BENT)
+def test_a_balance_that_cannot_be_trusted_is_rebuilt_and_counted(
+    api: ReadApi, bend: Callable[[firestore.DocumentReference], Any]
+) -> None:
+    api.rebuild(dinner(api))
+    api.settlement("g1", "bo", "ana", 2.25)  # of which the stored balance has not heard
+    bend(api.database.document("groups/g1/metadata/balance"))
+    api.forget()
+    answer = api.balance("g1")
+    assert essence(answer) == expected(api.history("g1"), "ana", "bo", "chidi", "dara")
+    assert answer["balancesByCurrency"]["USD"]["bo"]["netBalance"] == -10.25
+    assert answer["source"] == "recalculated"
+    assert sorted(api.counters()) == ["fallbackCalculations", "rebuilds"]
+    assert api.balance("g1") == {**answer, "source": "precomputed"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [({"version": VERSION + 1}, "newer"), ({"detail": "none", "balancesByCurrency": {}, "simplifiedDebts": []}, "none")],
+    ids=["newer", "none"],
+)
+def test_a_balance_of_newer_code_or_without_detail_is_recalculated_and_left_alone(
+    api: ReadApi, fields: dict[str, Any], cause: str
+) -> None:
+    api.rebuild(dinner(api))
+    api.database.document("groups/g1/metadata/balance").update(fields)
+    stored = api.stored("g1")
+    api.forget()
+    answer = api.balance("g1")
+    assert essence(answer) == expected(api.history("g1"), "ana", "bo", "chidi", "dara")
+    assert (answer["source"], answer["version"]) == ("recalculated", VERSION)
+    assert api.stored("g1") == stored
+    assert api.counters() == ["fallbackCalculations"]
+    assert api.logged[0]["cause"] == cause
+
+
+def test_totals_too_large_to_be_stored_are_told_as_nets(api: ReadApi) -> None:
+    api.group("g1", "ana", "bo")
+    for number in range(11):
+        api.expense("g1", "ana", {"bo": 10**12 - number}, "JPY")
+    for number in range(1000):
+        if number % 100 == 0:
+            api.database.document(f"expenses/rich-{number}").set(
+                {
+                    "groupId": "g1",
+                    "paidBy": "ana",
+                    "amount": 0,
+                    "currency": "JPY",
+                    "splits": [{"uid": "bo", "amount": 10**12}] * 999,
+                }
+            )
+    answer = api.balance("g1")
+    total = sum(10**12 - number for number in range(11)) + 10 * 999 * 10**12
+    assert answer["detail"] == "nets"
+    assert answer["balancesByCurrency"]["JPY"]["bo"] == {"uid": "bo", "owes": {}, "owedBy": {}, "netBalance": -total}
+    assert answer["simplifiedDebts"] == [{"from": {"uid": "bo"}, "to": {"uid": "ana"}, "amount": total, "currency": "JPY"}]
+    stored = api.stored("g1")
+    assert stored is not None
+    assert stored["detail"] == "none"
+
+
+def test_while_updates_are_off_a_stale_balance_is_recalculated_and_left_alone(make: Callable[..., ReadApi]) -> None:
+    api = make(BALANCE_UPDATES="off")
+    api.rebuild(dinner(api))
+    api.settlement("g1", "bo", "ana", 2.5)
+    api.database.document("groups/g1/metadata/balance").update({"version": 0})
+    stored = api.stored("g1")
+    answer = api.balance("g1")
+    assert answer["balancesByCurrency"]["USD"]["bo"]["netBalance"] == -10
+    assert api.stored("g1") == stored
+
+
+def test_precomputed_reads_are_switched_off_and_on_between_requests(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.rebuild(dinner(api))
+    api.settlement("g1", "bo", "ana", 2.5)
+    stored = api.stored("g1")
+    monkeypatch.setenv("BALANCE_PRECOMPUTED_READS", "off")
+    monkeypatch.setenv("BALANCE_FALLBACK", "off")  # recalculating is then not a fallback: rolling back takes one switch
+    answer = api.balance("g1")
+    assert answer["source"] == "recalculated"
+    assert answer["balancesByCurrency"]["USD"]["bo"]["netBalance"] == -10
+    assert api.stored("g1") == stored
+    monkeypatch.setenv("BALANCE_PRECOMPUTED_READS", "on")
+    assert api.balance("g1")["balancesByCurrency"]["USD"]["bo"]["netBalance"] == -12.5
+
+
+def test_without_the_fallback_a_missing_balance_is_an_error_that_a_new_group_does_not_meet(
+    api: ReadApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BALANCE_FALLBACK", "off")
+    api.group("new", "ana")
+    assert api.balance("new")["balancesByCurrency"] == {}
+    assert api.stored("new") is None
+    response = api.get(f"/groups/{dinner(api)}/balance")
+    assert response.status_code == 503
+    assert response.json == {"error": {"code": "BALANCE_READ_ERROR", "message": "the balance cannot be read at the moment"}}
+    assert response.headers["Retry-After"] == "1"
+    assert api.logged[-1]["severity"] == "ERROR"
+
+
+def test_many_readers_of_a_missing_balance_share_its_rebuilds(api: ReadApi) -> None:
+    dinner(api)
+    api.forget()
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda _: api.balance("g1"), range(30)))
+    assert all(essence(answer) == expected(api.history("g1"), "ana", "bo", "chidi", "dara") for answer in answers)
+    rebuilt = api.server.within(lambda: api.server.databases.statistics.commits)
+    # At the least one; at the worst each reader that found nothing came when the rebuild before was just done.
+    assert 1 <= rebuilt <= 10
+
+
+def test_when_it_cannot_be_rebuilt_it_is_told_all_the_same(api: ReadApi) -> None:
+    dinner(api)
+    api.server.within(lambda: api.server.faults.replace([Fault("Commit", grpc.StatusCode.RESOURCE_EXHAUSTED)]))
+    answer = api.balance("g1")
+    assert essence(answer) == expected(api.history("g1"), "ana", "bo", "chidi", "dara")
+    assert api.counters() == ["fallbackCalculations"]
+
+
+# ------------------------------------------------------------------------------------------------------ whose and whether
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YTpi",
+        "Bearer x",
+        "Bearer a.b.c",
+        f"Bearer {unsigned_token('ana', 'another')}",
+        f"Bearer {unsigned_token('ana', PROJECT, iss='https://evil.example')}",
+        f"Bearer {unsigned_token('', PROJECT)}",
+        f"Bearer {unsigned_token(None, PROJECT)}",
+        f"Bearer {unsigned_token(['ana'], PROJECT)}",
+        f"Bearer {unsigned_token('a' * 129, PROJECT)}",
+        f"Bearer {unsigned_token('__x__', PROJECT)}",
+        f"Bearer {unsigned_token(chr(0xD800), PROJECT)}",
+        "Bearer " + "W1tbW1tb" * 800 + "." + "W1tbW1tb" * 800 + ".",
+        "Bearer W10.W10.",
+        "Bearer \xff\xfe.é.ü",
+    ],
+    ids=lambda authorization: str(authorization)[:30],
+)
+def test_without_a_valid_token_nobody_is_told_anything(api: ReadApi, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    for path in ("/groups/g1/balance", "/balances", "/groups/g1/explain?from=a&to=b"):
+        response = api.get(path, None, **headers)
+        assert response.status_code == 401
+        assert response.json["error"]["code"] == "UNAUTHENTICATED"
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_only_members_read_a_group(api: ReadApi) -> None:
+    dinner(api)
+    for path in ("/groups/g1/balance", "/groups/g1/explain?from=bo&to=ana"):
+        response = api.get(path, "mallory")
+        assert (response.status_code, response.json["error"]["code"]) == (403, "FORBIDDEN")
+        response = api.get(path.replace("g1", "gone"))
+        assert (response.status_code, response.json["error"]["code"]) == (404, "GROUP_NOT_FOUND")
+
+
+@pytest.mark.parametrize("members", [None, "ana", 7, [["ana"]], [{"uid": "ana"}], {}])
+def test_a_group_whose_members_are_of_no_known_shape_is_read_by_nobody(api: ReadApi, members: object) -> None:
+    if members != [["ana"]]:  # which Firestore does not hold
+        api.database.document("groups/g1").set({"members": members})
+        assert api.get("/groups/g1/balance").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/", 404, "NOT_FOUND"),
+        ("/groups", 404, "NOT_FOUND"),
+        ("/groups/g1", 404, "NOT_FOUND"),
+        ("/groups/g1/balance/", 404, "NOT_FOUND"),
+        ("/groups/a%2Fb/balance", 404, "NOT_FOUND"),
+        ("/groups/a%252Fb/balance", 404, "GROUP_NOT_FOUND"),
+        ("/groups/%00/balance", 404, "GROUP_NOT_FOUND"),
+        ("/groups/%FF%FE/balance", 404, "GROUP_NOT_FOUND"),
+        ("/groups/%ED%A0%80/balance", 404, "GROUP_NOT_FOUND"),
+        ("/groups/%F0%9F%92%A9/balance", 404, "GROUP_NOT_FOUND"),
+        ("/groups/../balance", 400, "INVALID_ARGUMENT"),
+        ("/groups/__all__/balance", 400, "INVALID_ARGUMENT"),
+        ("/groups/" + "g" * 1501 + "/balance", 400, "INVALID_ARGUMENT"),
+        ("/BALANCES", 404, "NOT_FOUND"),
+        ("/balances/x", 404, "NOT_FOUND"),
+        ("/balances?pageSize=0", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageSize=-1", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageSize=101", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageSize=1e2", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageSize=", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageSize=%D9%A1", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageSize=" + "9" * 5000, 400, "INVALID_ARGUMENT"),
+        ("/balances?pageSize=5&pageSize=6", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageToken=", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageToken=a%2Fb", 400, "INVALID_ARGUMENT"),
+        ("/balances?pageToken=a&pageToken=b", 400, "INVALID_ARGUMENT"),
+        ("/groups/g1/explain", 400, "INVALID_ARGUMENT"),
+        ("/groups/g1/explain?from=bo", 400, "INVALID_ARGUMENT"),
+        ("/groups/g1/explain?from=bo&to=", 400, "INVALID_ARGUMENT"),
+        ("/groups/g1/explain?from=bo&from=ana&to=bo", 400, "INVALID_ARGUMENT"),
+        ("/groups/g1/explain?from=__x__&to=bo", 400, "INVALID_ARGUMENT"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_told_by_status_and_code(api: ReadApi, path: str, status: int, code: str) -> None:
+    dinner(api)
+    response = api.get(path)
+    assert (response.status_code, response.json["error"]["code"]) == (status, code)
+    assert response.json["error"]["message"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PROPFIND"])
+def test_the_api_only_reads(api: ReadApi, method: str) -> None:
+    for uid in ("ana", None):
+        response = api.get("/groups/g1/balance", uid, method)
+        assert (response.status_code, response.json["error"]["code"]) == (405, "METHOD_NOT_ALLOWED")
+        assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_head_answers_like_get_without_the_body(api: ReadApi) -> None:
+    dinner(api)
+    response = api.get("/groups/g1/balance", method="HEAD")
+    assert (response.status_code, response.data) == (200, b"")
+    assert api.get("/groups/g1/balance", "mallory", "HEAD").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("UNAVAILABLE", 503), ("PERMISSION_DENIED", 500), ("DEADLINE_EXCEEDED", 503), ("INVALID_ARGUMENT", 500)],
+)
+def test_trouble_within_is_logged_and_not_told(api: ReadApi, code: str, status: int) -> None:
+    dinner(api)
+    api.server.within(lambda: api.server.faults.replace([Fault("*", grpc.StatusCode[code])]))
+    for path in ("/groups/g1/balance", "/balances", "/groups/g1/explain?from=bo&to=ana"):
+        response = api.get(path)
+        assert response.status_code == status
+        assert set(response.json) == {"error"}
+        assert response.json["error"]["code"] == "BALANCE_READ_ERROR"
+        assert not any(word in response.text.lower() for word in ("grpc", "inject", "traceback", "firestore", "document"))
+        assert api.logged[-1]["severity"] == "ERROR"
+        assert api.logged[-1]["code"] == "BALANCE_READ_ERROR"
+        assert "Traceback" in api.logged[-1]["stack"]
+
+
+def test_a_passing_trouble_is_not_noticed(api: ReadApi) -> None:
+    api.rebuild(dinner(api))
+    rules = [Fault(rpc, grpc.StatusCode.UNAVAILABLE, remaining=2) for rpc in ("BatchGetDocuments", "RunQuery")]
+    api.server.within(lambda: api.server.faults.replace(rules))
+    assert api.get("/balances").json["groups"][0]["netByCurrency"] == {"USD": 19.75}
+
+
+# ------------------------------------------------------------------------------------------------------ the caller's groups
+
+
+def _fleet(api: ReadApi, count: int, members: Callable[[int], object]) -> None:
+    for number in range(count):
+        api.database.document(f"groups/g{number:02}").set({"members": members(number)})
+        api.expense(f"g{number:02}", "ana", {"bo": number + 1}, "EUR" if number % 2 else "USD")
+        api.rebuild(f"g{number:02}")
+
+
+@pytest.mark.parametrize("shape", ["list", "map"])
+def test_the_callers_groups_come_page_by_page_with_one_query_and_one_batched_read(
+    make: Callable[..., ReadApi], shape: str
+) -> None:
+    api = make(GROUP_MEMBERS=shape)
+    names = ("bo.x/`y", "ana", "bo")
+
+    def members(number: int) -> object:
+        own = names[:2] if number % 3 else names[1:]
+        if shape == "list":
+            return list(own)
+        # Whatever an app keeps there: values of several types, so that their order is not that of the ids.
+        return {uid: (True, None, {"role": "x", "n": -number}, "since 2020")[(number * 7 + len(uid)) % 4] for uid in own}
+
+    _fleet(api, 15, members)
+    found, token, pages = [], "", 0
+    while token is not None:
+        api.forget()
+        page = api.get(f"/balances?pageSize=4{token and '&pageToken=' + token}", "bo.x/`y").json
+        assert api.rpcs() == {"RunQuery": 1, "BatchGetDocuments": 1}
+        assert api.counters() == ["precomputedReads"]
+        found += page["groups"]
+        token, pages = page["nextPageToken"], pages + 1
+    assert pages == 3
+    assert [item["groupId"] for item in found] == [f"g{number:02}" for number in range(15) if number % 3]
+    whole = api.get("/balances", "ana").json
+    assert whole["nextPageToken"] is None
+    assert [item["netByCurrency"] for item in whole["groups"]] == [
+        {"EUR" if number % 2 else "USD": number + 1} for number in range(15)
+    ]
+    assert whole["groups"][0]["balance"] == api.balance("g00")
+    assert found[0]["netByCurrency"] == {"EUR": 0}
+    assert api.get("/balances", "nobody").json == {"groups": [], "nextPageToken": None}
+
+
+def test_a_page_that_ends_with_the_last_group_has_no_next(api: ReadApi) -> None:
+    _fleet(api, 4, lambda _: ["ana"])
+    assert api.get("/balances?pageSize=4").json["nextPageToken"] is None
+    assert api.get("/balances?pageSize=3").json["nextPageToken"] == "g02"
+
+
+def test_a_group_that_cannot_be_read_does_not_keep_the_others_from_the_caller(
+    api: ReadApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fleet(api, 3, lambda _: ["ana", "bo"])
+    api.database.document("groups/g01/metadata/balance").update({"version": 0})
+    monkeypatch.setenv("BALANCE_FALLBACK", "off")
+    first, second, third = api.get("/balances").json["groups"]
+    assert second == {
+        "groupId": "g01",
+        "error": {"code": "BALANCE_READ_ERROR", "message": "the balance cannot be read at the moment"},
+    }
+    assert (first["netByCurrency"], third["netByCurrency"]) == ({"USD": 1}, {"USD": 3})
+    monkeypatch.setenv("BALANCE_FALLBACK", "on")
+    api.forget()
+    assert [item["balance"]["source"] for item in api.get("/balances").json["groups"]] == [
+        "precomputed",
+        "recalculated",
+        "precomputed",
+    ]
+    assert sorted(api.counters()) == ["fallbackCalculations", "precomputedReads", "rebuilds"]
+
+
+# ------------------------------------------------------------------------------------------------------------- explaining
+
+
+def test_a_debt_is_explained_by_pairs_and_these_by_transactions(api: ReadApi) -> None:
+    api.group("g1", "ana", "bo", "chidi")
+    lunch = api.expense("g1", "ana", {"bo": 20, "chidi": 5})
+    taxi = api.expense("g1", "bo", {"ana": 4, "chidi": 6})
+    paid = api.settlement("g1", "bo", "ana", 7.5)
+    api.expense("g1", "ana", {"bo": 9}, "EUR")
+    gone = api.expense("g1", "ana", {"bo": 100})
+    api.database.document(gone).update({"deletedAt": firestore.SERVER_TIMESTAMP})
+    api.database.document("expenses/odd").set({"groupId": "g1", "paidBy": "ana"})
+    answer = api.get("/groups/g1/explain?from=bo&to=ana", "chidi").json
+    assert (answer["groupId"], answer["from"], answer["to"]) == ("g1", {"uid": "bo"}, {"uid": "ana"})
+    dollars = answer["byCurrency"]["USD"]
+    assert (dollars["suggested"], dollars["owed"]) == (2.5, 8.5)
+    assert dollars["netBalances"] == {"bo": -2.5, "ana": 13.5}
+    direct, from_chidi_to_ana, from_chidi_to_bo = dollars["pairs"]
+    assert (direct["from"], direct["to"], direct["amount"]) == ({"uid": "bo"}, {"uid": "ana"}, 8.5)
+    assert [(t["kind"], t["source"], t["amount"]) for t in direct["transactions"]] == [
+        ("settlement", paid, -7.5),
+        ("expense", taxi, -4),
+        ("expense", lunch, 20),
+    ]
+    assert (from_chidi_to_ana["amount"], from_chidi_to_bo["amount"]) == (5, 6)
+    assert answer["byCurrency"]["EUR"]["owed"] == 9
+    # The other way round the numbers change their signs.
+    reverse = api.get("/groups/g1/explain?from=ana&to=bo").json["byCurrency"]["USD"]
+    assert (reverse["suggested"], reverse["owed"]) == (0, -8.5)
+    assert reverse["pairs"] == dollars["pairs"]
+
+
+def test_a_users_own_net_balance_is_explained(api: ReadApi) -> None:
+    dinner(api)
+    dollars = api.get("/groups/g1/explain?from=ana&to=ana").json["byCurrency"]["USD"]
+    assert (dollars["suggested"], dollars["owed"], dollars["netBalances"]) == (0, 0, {"ana": 19.75})
+    assert [(pair["from"]["uid"], pair["amount"]) for pair in dollars["pairs"]] == [("bo", 12.5), ("chidi", 7.25)]
+
+
+def test_what_is_suggested_to_others_explains_nothing(api: ReadApi) -> None:
+    api.group("g1", "ana", "bo", "chidi")
+    api.expense("g1", "ana", {"chidi": 5})
+    api.expense("g1", "bo", {"chidi": 3})
+    for creditor, amount in (("ana", 5), ("bo", 3)):
+        dollars = api.get(f"/groups/g1/explain?from=chidi&to={creditor}").json["byCurrency"]["USD"]
+        assert (dollars["suggested"], dollars["owed"]) == (amount, amount)
+
+
+def test_between_strangers_there_is_nothing_to_explain(api: ReadApi) -> None:
+    dinner(api)
+    assert api.get("/groups/g1/explain?from=dara&to=x%2Fy").json["byCurrency"] == {}
+
+
+def test_explanations_are_bounded_and_add_up(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balance.operations.explain.MAX_TRANSACTIONS_PER_PAIR", 10)
+    api.group("g1", "ana", "bo", "chidi")
+    for number in range(60):
+        payer, other = [("ana", "bo"), ("bo", "ana"), ("chidi", "ana")][number % 3]
+        api.expense("g1", payer, {other: (number * 37 % 50 + 1) / 4}, "USD")
+    dollars = api.get("/groups/g1/explain?from=bo&to=ana").json["byCurrency"]["USD"]
+    nets = dict.fromkeys(("bo", "ana"), 0.0)
+    for pair in dollars["pairs"]:
+        assert len(pair["transactions"]) == 10
+        told = sum(t["amount"] for t in pair["transactions"])
+        assert told + pair["leftOut"]["amount"] == pair["amount"] > 0
+        assert pair["leftOut"]["count"] in (10, 30)
+        for uid, sign in ((pair["from"]["uid"], -1), (pair["to"]["uid"], 1)):
+            if uid in nets:
+                nets[uid] += sign * pair["amount"]
+    assert nets == dollars["netBalances"]
+
+
+# ------------------------------------------------------------------------------------------------------------------- CORS
+
+
+def test_by_default_no_other_origin_may_read(api: ReadApi) -> None:
+    response = api.get("/balances", Origin="https://evil.example")
+    assert not any(name.startswith("Access-Control") for name, _ in response.headers)
+
+
+def test_listed_origins_may_read_errors_and_preflights_too(make: Callable[..., ReadApi]) -> None:
+    api = make(ALLOWED_ORIGINS="https://app.example.com, http://localhost:5173")
+    for uid, status in (("ana", 200), (None, 401)):
+        response = api.get("/balances", uid, Origin="http://localhost:5173")
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
+        assert response.headers["Vary"] == "Origin"
+    asked = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "GET"}
+    preflight = api.get("/groups/g1/balance", None, "OPTIONS", **asked)
+    assert (preflight.status_code, preflight.data) == (204, b"")
+    assert preflight.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert preflight.headers["Access-Control-Allow-Methods"] == "GET, HEAD"
+    assert preflight.headers["Access-Control-Allow-Headers"] == "Authorization"
+    other = api.get("/groups/g1/balance", None, "OPTIONS", Origin="https://app.example.com.evil.example")
+    assert "Access-Control-Allow-Origin" not in other.headers
+    assert other.headers["Vary"] == "Origin"
+
+
+def test_every_origin_may_be_allowed(make: Callable[..., ReadApi]) -> None:
+    api = make(ALLOWED_ORIGINS="*")
+    assert api.get("/balances", Origin="null").headers["Access-Control-Allow-Origin"] == "*"
+
+
+# ---------------------------------------------------------------------------------------------------------------- logging
+
+
+def test_entries_are_json_lines_of_the_fields_that_the_metrics_read(
+    api: ReadApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("balance.functions.api.log", log.log)
+    monkeypatch.setattr("balance.operations.reading.log", log.log)
+    dinner(api)
+    api.balance("g1")
+    entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [entry["metric"] for entry in entries] == ["rebuilds", "fallbackCalculations"]
+    assert entries[1]["groupId"] == "g1"
+    assert entries[1]["cause"] == "missing"
+    assert entries[1]["ms"] > 0
+
+
+def test_what_is_logged_beside_the_request_bears_the_id_of_its_execution(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    dinner(api)
+    seen: list[Any] = []
+    monkeypatch.setattr("balance.operations.reading.log", lambda *_, **__: seen.append(execution_context_var.get()))
+    assert api.get("/balances", **{"Function-Execution-Id": "the-id"}).status_code == 200
+    (context,) = seen
+    assert context is not None, "the balance was missing, and its rebuild is logged by another thread"
+    assert context.execution_id == "the-id"

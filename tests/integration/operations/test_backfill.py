@@ -1,0 +1,299 @@
+"""scripts.backfill before an embedded server: what it does, what it leaves alone, and that it may be stopped anywhere."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balance.documents.balances import VERSION
+from balance.functions import tasks
+from balance.operations.backfill import Filled, Step
+from balance.operations.reconcile import State, check
+from scripts import backfill
+from tests.integration.deployment import Deployment, deployment, expense
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    with deployment(monkeypatch) as running:
+        yield running
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
+    """Exit code, summary and failures."""
+    capsys.readouterr()
+    code = backfill.main([*arguments, "--json"])
+    *failures, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    return code, summary, failures
+
+
+def old_groups(app: Deployment, count: int, expenses: int = 1) -> list[str]:
+    """Groups with documents and no balances, as an app has before it knows us."""
+    batch = app.client.batch()
+    ids = [f"g{index:04}" for index in range(count)]
+    for group_id in ids:
+        batch.set(app.client.document(f"groups/{group_id}"), {"members": ["a", "b"]})
+        for index in range(expenses):
+            batch.set(app.client.document(f"expenses/{group_id}-{index}"), expense(group_id, "a", "USD", b=2))
+    batch.commit()
+    return ids
+
+
+def is_true(app: Deployment, group_id: str) -> bool:
+    return check(app.database, app.settings, group_id).state is State.TRUE and app.balance(group_id) is not None
+
+
+def test_every_group_gets_its_balance_over_several_pages(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [*old_groups(app, 301, expenses=0), app.group("zoo"), app.group("ünïcode"), app.group("a.b")]
+    app.expense("ünïcode", "a", "USD", b=3)
+    code, summary, _ = run(capsys)
+    assert (code, summary["groups"], summary["rebuilt"], summary["were"]) == (0, 304, 304, {"missing": 304})
+    assert all(app.balance(group_id)["version"] == VERSION for group_id in ids)
+    assert app.balance("ünïcode")["balancesByCurrency"]["USD"]["b"]["netBalance"] == -3
+    code, summary, _ = run(capsys)
+    assert (code, summary["skipped"], summary["rebuilt"]) == (0, 304, 0)
+
+
+def test_what_is_current_is_left_alone_and_what_is_not_is_rebuilt(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 6)
+    assert run(capsys)[0] == 0
+    before = {group_id: app.balance(group_id) for group_id in ("g0000", "g0001")}
+    app.set_balance("g0002", {**app.balance("g0002"), "version": 0})
+    app.set_balance("g0003", {**app.balance("g0003"), "detail": "bent"})
+    app.client.document("groups/g0004/metadata/balance").delete()
+    code, summary, _ = run(capsys)
+    assert (code, summary["skipped"], summary["rebuilt"]) == (0, 3, 3)
+    assert summary["were"] == {"stale": 1, "corrupt": 1, "missing": 1}
+    assert {group_id: app.balance(group_id) for group_id in before} == before
+    assert all(is_true(app, f"g000{index}") for index in range(6))
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be_done(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 3)
+    app.server.within(app.server.databases.statistics.reset)
+    code, summary, _ = run(capsys, "--dry-run")
+    assert (code, summary["would_rebuild"], summary["rebuilt"]) == (0, 3, 0)
+    assert "Commit" not in app.server.within(lambda: dict(app.server.databases.statistics.rpcs))
+
+
+def test_a_failure_is_named_and_counted_and_stops_nobody_else(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 4)
+    app.set_balance("g0001", {"version": VERSION + 1})
+    code, summary, failures = run(capsys)
+    assert (code, summary["failed"], summary["rebuilt"]) == (1, 1, 3)
+    (failure,) = failures
+    assert (failure["group"], failure["was"]) == ("g0001", "newer")
+    assert "newer code" in failure["error"]
+    assert backfill.main([]) == 1
+    assert "group g0001 failed: NewerVersion" in capsys.readouterr().err
+
+
+def test_force_rebuilds_everything_over_newer_versions_too(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 3)
+    run(capsys)
+    app.set_balance("g0001", {"version": VERSION + 1})
+    code, summary, _ = run(capsys, "--force")
+    assert (code, summary["rebuilt"], summary["skipped"]) == (0, 3, 0)
+    assert is_true(app, "g0001")
+
+
+def test_only_the_groups_that_are_named(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 4)
+    code, summary, _ = run(capsys, "--group", "g0001", "--group", "g0003", "--group", "g0001", "--group", "nobody")
+    assert (code, summary["groups"], summary["rebuilt"], summary["gone"]) == (0, 3, 2, 1)
+    assert not app.client.document("groups/g0000/metadata/balance").get().exists
+    assert not app.client.document("groups/nobody/metadata/balance").get().exists
+
+
+def test_going_on_after_a_group(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 4)
+    code, summary, _ = run(capsys, "--after", "g0001")
+    assert (code, summary["rebuilt"]) == (0, 2)
+    assert not app.client.document("groups/g0001/metadata/balance").get().exists
+
+
+def test_parameters_come_from_the_files_of_the_firebase_cli(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("AMOUNT_UNIT=major\nGROUPS_COLLECTION=teams\n")
+    (tmp_path / ".env.demo-test").write_text("AMOUNT_UNIT=minor  # cents\n")
+    (tmp_path / ".env.local").write_text("GROUPS_COLLECTION=wrong\n")
+    monkeypatch.chdir(tmp_path)
+    app.client.document("teams/t").set({"members": ["a", "b"]})
+    app.expense("t", "a", "USD", b=250)
+    assert run(capsys)[0] == 0
+    stored = app.client.document("teams/t/metadata/balance").get().to_dict()
+    assert stored["balancesByCurrency"]["USD"]["a"]["netBalance"] == 250
+    assert run(capsys, "--param", "GROUPS_COLLECTION=none")[1]["groups"] == 0
+    assert backfill.main(["--param", "AMOUNT_UNIT=cents"]) == 2
+    assert "AMOUNT_UNIT" in capsys.readouterr().err
+
+
+def test_in_the_folder_of_the_functions_it_goes_by_their_parameters_and_their_adapter(app: Deployment, tmp_path: Path) -> None:
+    """As docs/deploy.md has it for functions that lie in an app's repository."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    functions, example = tmp_path / "balance-functions", ROOT / "examples" / "households"
+    subprocess.run([sys.executable, "-m", "scripts.package", str(functions)], cwd=ROOT, check=True, capture_output=True)
+    shutil.copyfile(example / "balance.env", functions / ".env")
+    shutil.copyfile(example / "adapter.py", functions / "balance" / "adapter.py")
+    household = app.client.document("households/h")
+    household.set({"people": {"a": {}, "b": {}}})
+    household.collection("costs").add({"payer": "a", "cents": 500, "currencyCode": "EUR", "shares": {"a": 250, "b": 250}})
+
+    command = [sys.executable, "-m", "scripts.backfill", "--json"]
+    done = subprocess.run(command, cwd=functions, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    stored = household.collection("metadata").document("balance").get().to_dict() or {}
+    assert stored["balancesByCurrency"]["EUR"]["b"]["owes"] == {"a": 250}
+
+
+def test_tasks_go_to_the_region_of_the_functions(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions: list[str] = []
+
+    def sender(project: str | None, region: str, **_: object) -> Callable[[str], Filled]:
+        regions.append(region)
+        return lambda group_id: Filled(group_id, Step.ENQUEUED, None)
+
+    monkeypatch.setattr(tasks, "sender", sender)  # the queue itself: tests/e2e/test_rollout.py
+    run(capsys, "--enqueue")
+    monkeypatch.setenv("BALANCE_REGION", "europe-west1")
+    run(capsys, "--enqueue")
+    run(capsys, "--enqueue", "--region", "asia-east1")
+    assert regions == ["us-central1", "europe-west1", "asia-east1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--group", "a/b"], "a/b"),
+        (["--param", "X"], "NAME=VALUE"),
+        (["--workers", "0"], "workers"),
+        (["--rate", "fast"], "rate"),
+        (["--frobnicate"], "frobnicate"),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong(
+    app: Deployment, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    try:
+        code = backfill.main(arguments)
+    except SystemExit as error:
+        code = int(error.code or 0)
+    assert code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_real_project_must_be_named_and_confirmed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "left-over")
+    monkeypatch.setattr("scripts.connection.connect", lambda *_: pytest.fail("a real project was connected to"))
+    assert backfill.main([]) == 2
+    assert "--project" in capsys.readouterr().err
+    assert backfill.main(["--project", "my-app"]) == 2
+    assert "--yes" in capsys.readouterr().err
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self) -> str:
+            return "my-ap\n"
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setenv("AMOUNT_UNIT", "minor")
+    assert backfill.main(["--project", "my-app"]) == 2
+    said = capsys.readouterr().err
+    assert "not confirmed" in said
+    assert "amounts in minor units" in said
+    assert str(ROOT / "balance" / "adapter.py") in said
+
+
+def test_a_server_that_is_not_there_is_told_and_nothing_hangs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
+    assert backfill.main(["--project", "demo-test"]) == 2
+    assert "Firestore" in capsys.readouterr().err
+
+
+def test_balances_are_true_when_the_app_is_used_meanwhile(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = old_groups(app, 40, expenses=2)
+    stopped = threading.Event()
+    errors: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            index = 0
+            while not stopped.is_set():
+                group_id = ids[index % len(ids)]
+                event = app.expense(group_id, "b", "USD", a=1)
+                app.deliver(event, event)
+                index += 7
+        except BaseException as error:  # noqa: BLE001 - handed to the test's thread
+            errors.append(error)
+
+    user = threading.Thread(target=use)
+    user.start()
+    try:
+        for _ in range(3):
+            code, _, _ = run(capsys, "--force")
+            assert code == 0
+    finally:
+        stopped.set()
+        user.join()
+    assert not errors
+    assert [group_id for group_id in ids if not is_true(app, group_id)] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_backfill_can_be_run_again(
+    app: Deployment, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    ids = old_groups(app, 120, expenses=1)
+    command = [sys.executable, "-m", "scripts.backfill", "--workers", "2", "--json"]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not app.client.document(f"groups/{ids[20]}/metadata/balance").get().exists:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    if number is signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert "--after g0" in err
+        summary = json.loads(out.splitlines()[-1])
+        assert summary["interrupted"]
+        assert 0 < summary["rebuilt"] < 120
+    assert not app.client.document(f"groups/{ids[-1]}/metadata/balance").get().exists, "it was stopped too late to tell"
+    code, summary, _ = run(capsys)
+    assert code == 0
+    assert summary["skipped"] >= 20
+    assert summary["skipped"] + summary["rebuilt"] == 120
+    assert [group_id for group_id in ids if not is_true(app, group_id)] == []
+
+
+def test_help_names_every_flag_exit_code_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        backfill.main(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for expected in ("--dry-run", "--force", "--group", "--workers", "--enqueue", "--rate", "--json", "--project", "--yes"):
+        assert expected in text
+    for expected in ("  0  ", "  1  ", "  2  ", "  130  ", "python -m scripts.backfill --project my-app"):
+        assert expected in text

@@ -1,0 +1,336 @@
+"""Every row of the decision table, through the official library, on whatever Firestore there is."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from balance.database.firestore import (
+    DELETE,
+    SERVER_TIME,
+    Create,
+    Delete,
+    Query,
+    Set,
+    Snapshot,
+    Transaction,
+    TransientError,
+    Update,
+    transaction,
+)
+from balance.documents.changes import NewerVersion, Overtaken
+from balance.documents.outcome import Outcome
+from balance.documents.settings import Settings
+from balance.documents.sources import Kind
+from balance.protocol import rebuild
+from balance.protocol.bookkeeper import Bookkeeper
+from balance.protocol.events import MissingTime, SourceEvent, Version, effect
+from tests.integration.conftest import AnyFirestore
+
+
+class Group:
+    """A group of its own on a shared database, and a bookkeeper for it."""
+
+    def __init__(self, firestore: AnyFirestore) -> None:
+        self.client = client = firestore.client()
+        self.id = f"g-{uuid4().hex[:12]}"
+        self.reference = client.document(f"groups/{self.id}")
+        self.reference.set({"members": ["A", "B"]})
+        self.balance = client.document(f"groups/{self.id}/metadata/balance")
+        self.database = firestore.database()
+        self.updates_on = True
+        self.keeper = self.bookkeeper()
+
+    def bookkeeper(self, settings: Settings | None = None) -> Bookkeeper:
+        return Bookkeeper(self.database, settings or Settings(), updates_on=lambda: self.updates_on)
+
+    def expense(self, amount: object, **more: object) -> dict[str, Any]:
+        splits = [{"uid": "B", "amount": amount}]
+        return {"groupId": self.id, "paidBy": "A", "amount": amount, "currency": "USD", "splits": splits, **more}
+
+    def write(self, path: str, fields: dict[str, Any] | None) -> SourceEvent:
+        reference = self.client.document(path)
+        was = reference.get()
+        before = Version(was.to_dict() or {}, was.update_time) if was.exists else None
+        if fields is None:
+            reference.delete()
+            after = None
+        else:
+            after = Version(fields, reference.set(fields).update_time)
+        now = datetime.now(UTC)
+        return SourceEvent(event_id=uuid4().hex, time=now, source=path, kind=Kind.EXPENSE, before=before, after=after)
+
+    def new(self, amount: object) -> SourceEvent:
+        return self.write(f"expenses/{uuid4().hex}", self.expense(amount))
+
+    def process(self, event: SourceEvent, keeper: Bookkeeper | None = None) -> list[Outcome]:
+        keeper = keeper or self.keeper
+        return [result.outcome for result in keeper.process(event, effect(event, keeper.settings))]
+
+    def owes(self) -> object:
+        """What B owes A in USD."""
+        stored = self.balance.get().to_dict() or {}
+        return stored["balancesByCurrency"].get("USD", {}).get("B", {}).get("owes", {}).get("A", 0)
+
+    def records(self) -> list[dict[str, Any]]:
+        return [record.to_dict() or {} for record in self.reference.collection("balanceEvents").stream()]
+
+
+@pytest.fixture
+def group(any_firestore: AnyFirestore) -> Group:
+    return Group(any_firestore)
+
+
+def test_the_first_event_of_a_group_rebuilds_and_the_next_is_applied(group: Group) -> None:
+    assert group.process(group.new(5)) == [Outcome.REBUILT]
+    assert group.process(group.new(7)) == [Outcome.APPLIED]
+    assert group.owes() == 12
+
+
+def test_a_redelivered_event_changes_nothing_under_any_event_id(group: Group) -> None:
+    group.process(group.new(5))
+    event = group.new(7)
+    group.process(event)
+    before = group.balance.get().update_time
+    assert group.process(event) == [Outcome.DUPLICATE]
+    assert group.process(replace(event, event_id="another")) == [Outcome.DUPLICATE]
+    assert group.balance.get().update_time == before
+
+
+def test_a_write_in_the_snapshot_of_the_rebuild_is_already_included(group: Group) -> None:
+    first, second = group.new(5), group.new(7)
+    assert group.process(second) == [Outcome.REBUILT]
+    assert group.process(first) == [Outcome.ALREADY_INCLUDED]
+    assert group.owes() == 12
+
+
+def test_an_edit_that_moves_no_money_writes_nothing(group: Group) -> None:
+    path = f"expenses/{uuid4().hex}"
+    group.process(group.write(path, group.expense(5)))
+    assert group.process(group.write(path, group.expense(5, title="tea"))) == [Outcome.NO_CHANGE]
+    assert len(group.records()) == 1
+
+
+def test_events_while_updates_are_off_leave_gaps_and_heal_afterwards(group: Group) -> None:
+    group.process(group.new(5))
+    group.updates_on = False
+    event = group.new(7)
+    assert group.process(event) == [Outcome.DISABLED]
+    assert group.balance.get().get("version") == 0
+    group.updates_on = True
+    assert group.process(group.new(1)) == [Outcome.REBUILT]
+    assert group.owes() == 13
+    assert group.process(event) == [Outcome.DUPLICATE]
+
+
+def test_a_gap_without_a_balance_creates_none(group: Group) -> None:
+    group.updates_on = False
+    group.process(group.new(5))
+    assert not group.balance.get().exists
+    assert [record["outcome"] for record in group.records()] == ["DISABLED"]
+
+
+def test_a_newer_balance_is_left_to_newer_code_unless_forced(group: Group) -> None:
+    group.process(group.new(5))
+    group.balance.update({"version": 99, "balancesByCurrency": "of another shape"})
+    with pytest.raises(NewerVersion):
+        group.process(group.new(7))
+    with pytest.raises(NewerVersion):
+        group.keeper.rebuild(group.id)
+    assert group.keeper.rebuild(group.id, force=True).outcome is Outcome.REBUILT
+    assert group.owes() == 12
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param({"version": 0}, id="stale"),
+        pytest.param({"version": "1"}, id="a version of another type"),
+        pytest.param({"asOf": None}, id="no asOf"),
+        pytest.param({"asOf": datetime(2999, 1, 1, tzinfo=UTC)}, id="an asOf to come"),
+        pytest.param({"balancesByCurrency": {}}, id="emptied"),
+        pytest.param({"detail": "all"}, id="an unknown detail"),
+    ],
+)
+def test_a_balance_that_does_not_hold_together_is_rebuilt(group: Group, damage: dict[str, object]) -> None:
+    group.process(group.new(5))
+    group.balance.update(damage)
+    assert group.process(group.new(7)) == [Outcome.REBUILT]
+    assert group.owes() == 12
+
+
+def test_a_write_older_than_half_the_records_life_is_rebuilt(group: Group) -> None:
+    keeper = group.bookkeeper(Settings(record_ttl=timedelta(seconds=0.2)))
+    group.process(group.new(5), keeper)
+    event = group.new(7)
+    time.sleep(0.15)
+    assert group.process(event, keeper) == [Outcome.REBUILT]
+    assert group.owes() == 12
+
+
+def test_a_hard_delete_near_the_snapshot_is_judged_by_the_snapshot_itself(group: Group) -> None:
+    kept, deleted = f"expenses/{uuid4().hex}", f"expenses/{uuid4().hex}"
+    for path in (kept, deleted):
+        group.process(group.write(path, group.expense(5)))
+    early = group.write(deleted, None)
+    group.keeper.rebuild(group.id)
+    assert group.process(early) == [Outcome.ALREADY_INCLUDED]
+    assert group.process(group.write(kept, None)) == [Outcome.APPLIED]
+    assert group.owes() == 0
+
+
+def test_a_delete_without_a_time_is_refused(group: Group) -> None:
+    path = f"expenses/{uuid4().hex}"
+    group.process(group.write(path, group.expense(5)))
+    with pytest.raises(MissingTime):
+        group.process(replace(group.write(path, None), time=None))
+
+
+def test_a_balance_of_a_deleted_group_is_never_resurrected(group: Group) -> None:
+    event = group.new(5)
+    group.reference.delete()
+    assert group.process(event) == [Outcome.GROUP_GONE]
+    assert group.keeper.rebuild(group.id).outcome is Outcome.GROUP_GONE
+    assert not group.balance.get().exists
+
+
+def test_moving_between_groups_counts_in_both_once(group: Group, any_firestore: AnyFirestore) -> None:
+    other = Group(any_firestore)
+    path = f"expenses/{uuid4().hex}"
+    group.process(group.write(path, group.expense(5)))
+    other.process(other.new(1))
+    move = group.write(path, group.expense(5, groupId=other.id))
+    assert sorted(group.process(move)) == [Outcome.APPLIED, Outcome.APPLIED]
+    assert group.process(move) == [Outcome.DUPLICATE, Outcome.DUPLICATE]
+    assert (group.owes(), other.owes()) == (0, 6)
+
+
+def test_a_fault_is_set_and_removed_by_the_present_state_in_whatever_order(group: Group) -> None:
+    path = f"expenses/{uuid4().hex}"
+    broken = group.write(path, group.expense(-5))
+    healed = group.write(path, group.expense(5))
+    assert group.process(healed) == [Outcome.FAULT, Outcome.REBUILT]
+    assert group.process(broken) == [Outcome.FAULT]
+    assert list(group.reference.collection("balanceFaults").stream()) == []
+    group.process(group.write(path, group.expense(-6)))
+    (fault,) = group.reference.collection("balanceFaults").stream()
+    assert (fault.get("source"), fault.get("field"), fault.get("reason")) == (path, "amount", "is negative")
+
+
+def test_many_threads_lose_and_double_nothing(group: Group) -> None:
+    events = [group.new(1) for _ in range(60)]
+    keepers = [group.bookkeeper() for _ in range(2)]
+    with ThreadPoolExecutor(12) as pool:
+        jobs = [pool.submit(group.process, event, keeper) for event in events for keeper in keepers]
+    outcomes = [outcome for job in jobs for outcome in job.result()]
+    assert group.owes() == 60
+    assert len(outcomes) == 120
+
+
+class Interrupted:
+    """A database at which something happens before its next transaction begins: after a rebuild has read its snapshot."""
+
+    def __init__(self, group: Group, happening: Callable[[], object]) -> None:
+        self._group, self._happenings = group, [happening]
+
+    def begin(self) -> Transaction:
+        while self._happenings:
+            self._happenings.pop()()
+        return self._group.database.begin()
+
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Snapshot]:
+        return self._group.database.get(paths, read_time=read_time)
+
+    def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
+        return self._group.database.query(query, read_time=read_time)
+
+
+def test_a_rebuild_adds_what_was_applied_after_its_snapshot(group: Group) -> None:
+    path = f"expenses/{uuid4().hex}"
+    group.process(group.write(path, group.expense(5)))
+
+    def meanwhile() -> None:
+        assert group.process(group.new(7)) == [Outcome.APPLIED]
+        assert group.process(group.write(path, None)) == [Outcome.APPLIED]
+
+    rebuild.rebuild(Interrupted(group, meanwhile), Settings(), group.id)
+    assert group.owes() == 7
+
+
+def test_a_rebuild_overtaken_by_a_gap_or_a_later_rebuild_starts_over(group: Group) -> None:
+    group.process(group.new(5))
+
+    def gap() -> None:
+        group.updates_on = False
+        group.process(group.new(7))
+        group.updates_on = True
+
+    for meanwhile in (gap, lambda: group.keeper.rebuild(group.id)):
+        with pytest.raises(Overtaken):
+            rebuild.rebuild(Interrupted(group, meanwhile), Settings(), group.id)
+    group.keeper.rebuild(group.id)
+    assert group.owes() == 12
+
+
+ODD = ("a.b", "a/b", "`tick`", "\\", '"', "é🧾", "0", "a b")
+
+
+def test_the_store_writes_and_reads_every_kind_of_value_and_key(group: Group) -> None:
+    path = f"groups/{group.id}/metadata/values"
+    values = {
+        "n": None,
+        "b": True,
+        "i": -5,
+        "f": 1.5,
+        "s": "é",
+        "t": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+        "l": [1, {}, "x"],
+    }
+    with transaction(group.database) as attempt:
+        attempt.get([path])
+        attempt.commit([Create(path, {**values, "at": SERVER_TIME, "m": {name: {"x": 1} for name in ODD}})])
+    with transaction(group.database) as attempt:
+        (before,) = attempt.get([path])
+        attempt.commit(
+            [Update(path, {**{("m", name, "x"): 2 for name in ODD[1:]}, ("m", ODD[0]): DELETE, ("new", "y"): SERVER_TIME})]
+        )
+    (after,) = group.database.get([path])
+    assert before.fields is not None
+    assert after.fields is not None
+    assert {name: before.fields[name] for name in values} == values
+    assert after.fields["m"] == {name: {"x": 2} for name in ODD[1:]}
+    assert isinstance(after.fields["new"]["y"], datetime)
+    (past,) = group.database.get([path], read_time=before.read_time)
+    assert past.fields == before.fields
+
+
+def test_the_store_tells_what_may_be_tried_again(group: Group) -> None:
+    path = f"groups/{group.id}/metadata/values"
+    with transaction(group.database) as attempt:
+        attempt.get([path])
+        attempt.commit([Set(path, {"x": 1})])
+    with transaction(group.database) as attempt:
+        attempt.get([f"{path}-other"])
+        with pytest.raises(TransientError):
+            attempt.commit([Create(path, {"x": 2})])
+    with transaction(group.database) as attempt:
+        attempt.get([path])
+        attempt.commit([Delete(path), Delete(f"{path}-missing")])
+    assert group.database.get([path])[0].fields is None
+
+
+def test_the_store_pages_a_collection_by_id(group: Group) -> None:
+    for number in range(5):
+        group.reference.collection("things").document(f"t{number}").set({"number": number, "more": "x"})
+    collection = f"groups/{group.id}/things"
+    first = list(group.database.query(Query(collection=collection, limit=2, select=())))
+    rest = list(group.database.query(Query(collection=collection, after_id="t1", select=("number",))))
+    assert [(document.path.split("/")[-1], document.fields) for document in first] == [("t0", {}), ("t1", {})]
+    assert [document.fields for document in rest] == [{"number": 2}, {"number": 3}, {"number": 4}]
+    found = group.database.query(Query(collection=collection, where=("number", ">=", 3)))
+    assert [document.path.split("/")[-1] for document in found] == ["t3", "t4"]

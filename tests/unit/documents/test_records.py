@@ -1,0 +1,130 @@
+"""Records: what is kept of a processed event, and what of a stored one is believed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from balance.core.ledger import Ledger, Posting, delta
+from balance.database.firestore import SERVER_TIME, Create, Snapshot
+from balance.documents.balances import VERSION
+from balance.documents.changes import GroupChange
+from balance.documents.outcome import Outcome
+from balance.documents.records import CorruptRecord, Record, creations, document, encode_delta, parse
+from balance.documents.sources import MAX_SPLITS
+from balance.documents.writes import SourceWrite
+from tests.sizes import MAX_DOCUMENT_BYTES, document_bytes
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LATER = NOW + timedelta(days=7)
+DELTA: Ledger = {"USD": {("a", "b"): 50, ("b", "c"): -7}, "JPY": {("a", "c"): 1}}
+
+
+def change(*, deleted: bool = False, delta: Ledger = DELTA, source: str = "expenses/e") -> GroupChange:
+    write = SourceWrite(source=source, update_time=NOW, deleted_at=NOW + timedelta(seconds=1) if deleted else None)
+    return GroupChange(write=write, event_id="event-1", delta=delta)
+
+
+def stored(**changes: Any) -> dict[str, Any]:
+    """A record as it is read back."""
+    return {**document(change(), Outcome.APPLIED, LATER), "appliedAt": NOW, **changes}
+
+
+def test_a_record_holds_the_event_the_write_and_what_it_did() -> None:
+    fields = document(change(), Outcome.APPLIED, LATER)
+    encoded = fields.pop("delta")
+    assert fields == {
+        "eventId": "event-1",
+        "source": "expenses/e",
+        "updateTime": NOW,
+        "version": VERSION,
+        "outcome": "APPLIED",
+        "appliedAt": SERVER_TIME,
+        "expireAt": LATER,
+    }
+    assert encoded == encode_delta(DELTA)
+
+
+def test_the_record_of_a_delete_holds_its_time_too() -> None:
+    assert document(change(deleted=True), Outcome.APPLIED, LATER)["deletedAt"] == NOW + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("outcome", [Outcome.APPLIED, Outcome.REBUILT, Outcome.DISABLED, Outcome.GROUP_GONE])
+def test_a_record_reads_back_as_it_was_written(deleted: bool, outcome: Outcome) -> None:
+    made = change(deleted=deleted)
+    is_gap = outcome in (Outcome.DISABLED, Outcome.GROUP_GONE)
+    assert parse(document(made, outcome, LATER)) == Record(made.write, VERSION, is_gap, DELTA)
+
+
+def test_the_record_of_another_version_is_read_as_such() -> None:
+    assert parse(stored(version=VERSION + 1)).version == VERSION + 1
+
+
+@pytest.mark.parametrize("name", ["source", "updateTime", "version", "outcome", "delta"])
+@pytest.mark.parametrize("value", [None, True, 1.5, "x", ["x"], b"x", {"USD": 5}, "missing"])
+def test_a_record_that_we_did_not_write_like_this_is_corrupt(name: str, value: object) -> None:
+    fields = stored(**{name: value})
+    if value == "missing":
+        del fields[name]
+    elif value == "x" and name in ("source", "outcome"):
+        return  # a string is what belongs there
+    with pytest.raises(CorruptRecord):
+        parse(fields)
+
+
+def test_the_time_of_a_delete_must_be_one() -> None:
+    with pytest.raises(CorruptRecord):
+        parse(stored(deletedAt="yesterday"))
+
+
+@pytest.mark.parametrize("amount", [None, True, 0.5, float("nan"), "5", [5], {"x": 5}, NOW])
+def test_the_amounts_of_a_delta_are_integers(amount: object) -> None:
+    with pytest.raises(CorruptRecord):
+        parse(stored(delta={"USD": {"a": {"b": amount}}}))
+
+
+@pytest.mark.parametrize("delta", [{"USD": None}, {"USD": []}, {"USD": {"a": None}}, {"USD": {"a": [1]}}, {"USD": {"a": 1}}])
+def test_a_delta_of_another_shape_is_corrupt(delta: object) -> None:
+    with pytest.raises(CorruptRecord):
+        parse(stored(delta=delta))
+
+
+def test_only_writes_without_a_record_get_one() -> None:
+    first, second = change(source="expenses/1"), change(source="expenses/2")
+    missing = Snapshot("groups/g/balanceEvents/1", None, None, NOW)
+    found = Snapshot("groups/g/balanceEvents/2", {"source": "expenses/2"}, NOW, NOW)
+    assert creations([first, second], [missing, found], Outcome.APPLIED, LATER) == [
+        Create(missing.path, document(first, Outcome.APPLIED, LATER))
+    ]
+    assert creations([first, second], [missing, missing], Outcome.REBUILT, LATER) == [
+        Create(missing.path, document(each, Outcome.REBUILT, LATER)) for each in (first, second)
+    ]
+
+
+def test_each_write_goes_with_its_own_record() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        creations([change()], [], Outcome.APPLIED, LATER)
+
+
+def shares(payer: str, uids: list[str]) -> Ledger:
+    """The delta of a new expense."""
+    return delta([], [Posting(debtor=uid, creditor=payer, currency="USD", amount_minor=1) for uid in uids])
+
+
+def test_a_delta_names_a_payer_once_however_many_shares_there_are() -> None:
+    assert encode_delta(shares("p", ["a", "z"])) == {"USD": {"p": {"a": -1, "z": -1}}}
+    assert encode_delta(shares("p", ["a"])) == {"USD": {"a": {"p": 1}}}
+
+
+def test_the_record_of_the_largest_expense_fits_a_document() -> None:
+    longest, other = "p" * 1_500, "q" * 1_500
+    uids = [f"{number:0200}" for number in range(MAX_SPLITS)]
+    created = shares(longest, uids)
+    edited: Ledger = {"USD": {**shares(longest, uids)["USD"], **shares(other, uids)["USD"]}}
+    for made in (created, edited):
+        record = change(delta=made)
+        assert document_bytes("groups/g/balanceEvents/r", document(record, Outcome.APPLIED, LATER)) < MAX_DOCUMENT_BYTES
+        assert parse(document(record, Outcome.APPLIED, LATER)).delta == made

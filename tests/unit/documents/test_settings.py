@@ -1,0 +1,114 @@
+"""Settings: what the environment may say, and what is said of an environment that says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import pytest
+
+from balance.core.money import Unit
+from balance.documents.layout import Layout
+from balance.documents.settings import InvalidSetting, Settings, fallback_on, from_environment, precomputed_reads_on, updates_on
+
+SWITCHES = [
+    ("BALANCE_UPDATES", updates_on),
+    ("BALANCE_PRECOMPUTED_READS", precomputed_reads_on),
+    ("BALANCE_FALLBACK", fallback_on),
+]
+
+
+def test_an_empty_environment_means_the_defaults() -> None:
+    assert from_environment({}) == Settings()
+    # The Firebase CLI hands on parameters that were left empty.
+    empty = dict.fromkeys(
+        ["GROUPS_COLLECTION", "EXPENSES_COLLECTION", "AMOUNT_UNIT", "FIRESTORE_DATABASE", "RECORD_TTL_DAYS"], ""
+    )
+    assert from_environment(empty) == Settings()
+
+
+def test_every_parameter_is_read() -> None:
+    environment = {
+        "GROUPS_COLLECTION": "teams",
+        "EXPENSES_COLLECTION": "bills",
+        "SETTLEMENTS_COLLECTION": "teams/{groupId}/payments",
+        "AMOUNT_UNIT": "minor",
+        "FIRESTORE_DATABASE": "ledger",
+        "GROUP_MEMBERS": "map",
+        "RECORD_TTL_DAYS": "30",
+    }
+    assert from_environment(environment) == Settings(
+        layout=Layout(groups="teams", expenses="bills", settlements="teams/{groupId}/payments"),
+        unit=Unit.MINOR,
+        database="ledger",
+        members_as_map=True,
+        record_ttl=timedelta(days=30),
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"AMOUNT_UNIT": "cents"}, "AMOUNT_UNIT is 'cents'; it must be major or minor"),
+        ({"AMOUNT_UNIT": "MINOR"}, "AMOUNT_UNIT is 'MINOR'"),
+        ({"GROUP_MEMBERS": "set"}, "GROUP_MEMBERS is 'set'; it must be list or map"),
+        ({"GROUPS_COLLECTION": "apps/a/groups"}, "GROUPS_COLLECTION is 'apps/a/groups'; it must be the name of a top-level"),
+        ({"EXPENSES_COLLECTION": "apps/a/expenses"}, 'EXPENSES_COLLECTION .* like "groups/{groupId}/expenses"'),
+        ({"EXPENSES_COLLECTION": "groups/{groupId}/a/b/c"}, "EXPENSES_COLLECTION"),
+        ({"EXPENSES_COLLECTION": "groups/{group}/expenses"}, "EXPENSES_COLLECTION"),
+        ({"GROUPS_COLLECTION": "teams", "EXPENSES_COLLECTION": "groups/{groupId}/expenses"}, "teams/{groupId}/expenses"),
+        ({"EXPENSES_COLLECTION": "groups/{groupId}/"}, "EXPENSES_COLLECTION"),
+        ({"SETTLEMENTS_COLLECTION": "a/b"}, "SETTLEMENTS_COLLECTION"),
+        ({"EXPENSES_COLLECTION": "items", "SETTLEMENTS_COLLECTION": "items"}, "SETTLEMENTS_COLLECTION"),
+        ({"EXPENSES_COLLECTION": "items", "SETTLEMENTS_COLLECTION": "groups/{groupId}/items"}, "SETTLEMENTS_COLLECTION"),
+        ({"RECORD_TTL_DAYS": "2"}, "RECORD_TTL_DAYS is '2'; it must be a whole number of days from 3 to 365"),
+        ({"RECORD_TTL_DAYS": "366"}, "RECORD_TTL_DAYS"),
+        ({"RECORD_TTL_DAYS": "7.5"}, "RECORD_TTL_DAYS"),
+        ({"RECORD_TTL_DAYS": "-7"}, "RECORD_TTL_DAYS"),
+        ({"RECORD_TTL_DAYS": "seven"}, "RECORD_TTL_DAYS"),
+        ({"ALLOWED_ORIGINS": "example.com"}, "ALLOWED_ORIGINS holds 'example.com'"),
+        ({"ALLOWED_ORIGINS": "https://app.example.com/"}, "ALLOWED_ORIGINS"),
+    ],
+)
+def test_a_setting_that_is_not_understood_is_named_with_what_it_must_be(environment: Mapping[str, str], message: str) -> None:
+    with pytest.raises(InvalidSetting, match=message):
+        from_environment(environment)
+
+
+@pytest.mark.parametrize("days", ["3", "365"])
+def test_the_bounds_of_the_records_time_to_live_are_within(days: str) -> None:
+    assert from_environment({"RECORD_TTL_DAYS": days}).record_ttl == timedelta(days=int(days))
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("", ()), ("*", ("*",)), ("https://a.example, http://localhost:5000 ,", ("https://a.example", "http://localhost:5000"))],
+)
+def test_origins_are_a_list_with_commas(given: str, read: tuple[str, ...]) -> None:
+    assert from_environment({"ALLOWED_ORIGINS": given}).allowed_origins == read
+
+
+@pytest.mark.parametrize(("name", "switch"), SWITCHES)
+def test_a_switch_is_on_unless_turned_off(name: str, switch: Callable[[Mapping[str, str]], bool]) -> None:
+    assert switch({})
+    assert switch({name: ""})
+    assert switch({name: "on"})
+    assert not switch({name: "off"})
+    others = {other: "off" for other, _ in SWITCHES if other != name}
+    assert switch(others)
+
+
+@pytest.mark.parametrize(("name", "switch"), SWITCHES)
+@pytest.mark.parametrize("value", ["false", "OFF", "0", "no"])
+def test_a_switch_that_is_not_understood_is_not_guessed(
+    name: str, switch: Callable[[Mapping[str, str]], bool], value: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=f"{name} is '{value}'; it must be on or off"):
+        switch({name: value})
+
+
+def test_a_switch_is_read_at_every_use() -> None:
+    environment = {"BALANCE_UPDATES": "on"}
+    assert updates_on(environment)
+    environment["BALANCE_UPDATES"] = "off"
+    assert not updates_on(environment)
