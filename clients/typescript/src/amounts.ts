@@ -1,7 +1,7 @@
 /** Reading amounts from a balance, and showing them. */
 
 import { own, type Amount, type BalancesByCurrency, type Detail } from "./balance.js";
-import { EXPONENTS } from "./currencies.js";
+import { EXPONENTS } from "./contract.js";
 
 /** What the functions of this package need of a balance: the document has it, and so have the read API's answers. */
 export interface Amounts {

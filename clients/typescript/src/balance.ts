@@ -2,9 +2,6 @@
 
 import type { Time } from "./times.js";
 
-/** The version of the document that this package was written for; the functions write it to `version`. */
-export const VERSION = 1;
-
 /** A number in the app's unit: 12.5 is 12.50 USD (or 1250, when the functions run with AMOUNT_UNIT=minor). */
 export type Amount = number;
 

@@ -5,7 +5,6 @@ export * from "./api.js";
 export {
   checkBalance,
   InvalidBalance,
-  VERSION,
   type Amount,
   type Balance,
   type BalancesByCurrency,
@@ -13,6 +12,7 @@ export {
   type Row,
   type Suggestion,
 } from "./balance.js";
+export { EXPONENTS, VERSION } from "./contract.js";
 export * from "./pending.js";
 export * from "./shown.js";
 export * from "./times.js";

@@ -1,6 +1,7 @@
 /** What a client may show: a snapshot of the balance document, judged. */
 
-import { checkBalance, InvalidBalance, VERSION, type Balance } from "./balance.js";
+import { checkBalance, InvalidBalance, type Balance } from "./balance.js";
+import { VERSION } from "./contract.js";
 
 /** What a client knows about a group's balance. `fromCache`: the server has not confirmed it (yet). */
 export type Shown =
