@@ -113,7 +113,7 @@ async def serve(arguments: argparse.Namespace) -> int:
         location=arguments.location,
     )
     server = Server(databases, faults, Random(random.getrandbits(64)))
-    admin = Admin(databases, dispatcher, faults)
+    admin = Admin(databases, dispatcher, faults, server.streams)
     await dispatcher.start()
     databases.subscribe(dispatcher.publish)
     for trigger in arguments.trigger:

@@ -112,6 +112,9 @@ class Engine:
         self.statistics = statistics or Statistics()
         self._clock = clock
         self._subscribers: list[Callable[[Sequence[Change]], None]] = []
+        self._on_clear: list[Callable[[], None]] = []
+        # The database begins here: what was before cannot be read, and is told apart by this.
+        self.born_us = clock()
         self._last_us = 0
         self._last_commit_us = 0
         self._next_forget_us = 0
@@ -313,9 +316,33 @@ class Engine:
         check_document_name(name, self.root)
         return name
 
-    def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
-        """Call this after each commit that changed something, within the commit. It must neither block nor raise."""
+    def subscribe(self, callback: Callable[[Sequence[Change]], None], on_clear: Callable[[], None] | None = None) -> None:
+        """Call this after each commit that changed something, within the commit, and `on_clear` after `clear`.
+
+        Neither may block or raise.
+        """
         self._subscribers.append(callback)
+        if on_clear is not None:
+            self._on_clear.append(on_clear)
+
+    # Looking, for those who listen: outside of transactions, and not billed
+
+    def read_time(self) -> int:
+        """The present instant; every later commit will be later than this."""
+        return self._issue_read_time()
+
+    def is_readable(self, at_us: int) -> bool:
+        """Whether the database can be seen as it was at this instant."""
+        now_us = self._now()
+        return max(self.born_us, now_us - self.settings.retention_us) <= at_us <= now_us
+
+    def document(self, name: str, at_us: int | None = None) -> Document | None:
+        """The document as it is now, or as it was at a readable instant."""
+        return self._store.get(name, at_us)
+
+    def find(self, query: PreparedQuery, at_us: int | None = None) -> list[Document]:
+        """The documents that a query finds, in its order, now or at a readable instant."""
+        return self._run(query, at_us)
 
     # Housekeeping
 
@@ -348,8 +375,11 @@ class Engine:
         waiting = [each for each, _, _ in self._waiting.values()]
         self._transactions.clear()
         self._reset()
+        self.born_us = self._last_us = max(self._clock(), self._last_us + 1)
         for each in waiting:
             each.finish(partial(_raise, RpcError(grpc.StatusCode.ABORTED, "The database was cleared.")))
+        for callback in self._on_clear:
+            callback()
 
     def sizes(self) -> dict[str, int]:
         """How much is kept: documents, superseded versions, active transactions, locks."""

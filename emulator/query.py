@@ -137,6 +137,25 @@ class PreparedQuery:
         ]
         return found[self._offset : None if self._limit is None else self._offset + self._limit]
 
+    @property
+    def is_window(self) -> bool:
+        """Whether it finds only some of those that match, by their places in the order."""
+        return self._limit is not None or self._offset > 0
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether it returns parts of documents only."""
+        return bool(self._selected)
+
+    def matches(self, document: Any) -> bool:
+        """Whether it would find this document of its collections, were there no offset and no limit."""
+        if self._matches is not None and not self._matches(document):
+            return False
+        for keys, _ in self._keyed([document]):
+            after_start = self._start is None or not self._start.is_after(keys, self._orders)
+            return after_start and (self._end is None or self._end.is_after(keys, self._orders))
+        return False  # it lacks a field to order by
+
     def project(self, document: Any) -> Any:
         """What the query returns of a document."""
         return _masked(document, self._selected) if self._selected else document

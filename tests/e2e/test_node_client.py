@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 
+from tests.e2e.node import NODE_CLIENT, node_with
 from tests.integration.served import PROJECT, served
-
-FOLDER = Path(__file__).parent / "node_client"
-INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
-
-
-@pytest.fixture
-def node() -> str:
-    """The path of Node, with the client installed at the version of the lock file."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("Node and npm are not installed")
-    if not INSTALLED.exists() or INSTALLED.stat().st_mtime < (FOLDER / "package-lock.json").stat().st_mtime:
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=0"]
-        try:
-            subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=60, check=True)
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"npm cannot install @google-cloud/firestore: {error.stderr.strip()[-300:]}")
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm does not install @google-cloud/firestore within a minute")
-    return node
-
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
@@ -42,9 +20,10 @@ def environment() -> Iterator[dict[str, str]]:
         yield {**os.environ, "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}", "GOOGLE_CLOUD_PROJECT": PROJECT}
 
 
-def test_server_code_in_node_reads_writes_queries_and_transacts(node: str, environment: dict[str, str]) -> None:
+def test_server_code_in_node_reads_writes_queries_and_transacts(environment: dict[str, str]) -> None:
+    node = node_with(NODE_CLIENT)
     ran = subprocess.run(
-        [node, "smoke.mjs"], cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [node, "smoke.mjs"], cwd=NODE_CLIENT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == {
