@@ -67,6 +67,26 @@ export interface ExplainedPair {
   leftOut: { count: number; amount: Amount };
 }
 
+/** What a user owes and is owed, in one currency. */
+export interface Total {
+  /** Always zero or more. */
+  owes: Amount;
+  /** Always zero or more. */
+  isOwed: Amount;
+  netBalance: Amount;
+  /** The groups behind the figure, each with its part of `netBalance`. */
+  groups: { groupId: string; netBalance: Amount }[];
+}
+
+/** What the caller owes and is owed over all groups. */
+export interface Totals {
+  byCurrency: Record<string, Total>;
+  /** By the other's uid and by currency: what is between the caller and that person. */
+  byPerson: Record<string, Record<string, Total>>;
+  /** Groups that cannot be read at the moment: they are in no figure. */
+  unreadable: { groupId: string; error: { code: string; message: string } }[];
+}
+
 /** What a call can fail with. `message` is for developers; show the user a text of your own. */
 export type ApiError =
   /** 400: correct the request; the message names the parameter. */
@@ -123,6 +143,8 @@ export interface BalanceApi {
   explain(groupId: string, from: string, to: string, options?: CallOptions): Promise<Answer<Explanation>>;
   /** The caller's groups in the order of their ids, a page at a time. */
   balances(options?: CallOptions & { pageSize?: number; pageToken?: string }): Promise<Answer<GroupPage>>;
+  /** What the caller owes and is owed over all groups, by currency, and by person and currency. */
+  totals(options?: CallOptions): Promise<Answer<Totals>>;
 }
 
 /** The read API of a project. */
@@ -138,6 +160,7 @@ export function balanceApi(api: ApiOptions): BalanceApi {
     explain: (groupId, from, to, options = {}) => get(["groups", groupId, "explain"], [["from", from], ["to", to]], options),
     balances: (options = {}) =>
       get(["balances"], [["pageSize", options.pageSize?.toString()], ["pageToken", options.pageToken]], options),
+    totals: (options = {}) => get(["totals"], [], options),
   };
 }
 
