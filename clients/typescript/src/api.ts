@@ -135,7 +135,7 @@ export interface BalanceApi {
   /**
    * A group's balance.
    *
-   * With `includes` (see `write`) the API waits for a few seconds until the balance holds these writes; `includes` of the
+   * With `includes` (see `writeOf`) the API waits for a few seconds until the balance holds these writes; `includes` of the
    * answer tells of each whether it does.
    */
   balance(groupId: string, options?: CallOptions & { includes?: string[] }): Promise<Answer<BalanceAnswer>>;
@@ -170,7 +170,7 @@ export function balanceApi(api: ApiOptions): BalanceApi {
  * `time` is the write's `updateTime`, which server SDKs and the REST API tell. The web and mobile SDKs do not: without it
  * the write that made the document what it is now is meant, a delete included.
  */
-export function write(path: string, time?: Time | string): string {
+export function writeOf(path: string, time?: Time | string): string {
   return `${path}@${time === undefined ? "latest" : typeof time === "string" ? time : textOf(time)}`;
 }
 

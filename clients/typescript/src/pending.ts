@@ -14,15 +14,17 @@ export type Mark = { lastUpdatedAt: Time } | { asOf: Time };
 
 /** What a client knows about when its write was committed. All times are the server's; never use the device's clock. */
 export interface Written {
+  /** `lastUpdatedAt` of a balance that was read before the write was made: that version cannot hold it. */
+  seen?: Time | undefined;
   /**
-   * The field that was written with `serverTimestamp()`, from a snapshot without pending writes; null while the server has
-   * not taken the write.
+   * What the server put in for `serverTimestamp()` in this very write: from a snapshot without pending writes, and not of a
+   * later write of somebody else's. Undefined or null until the server has acknowledged the write.
    */
-  servedAt?: Time | null;
+  servedAt?: Time | null | undefined;
   /** The exact commit time: `updateTime` of the server SDKs and of the REST API. The web and mobile SDKs do not tell it. */
-  updateTime?: Time;
+  updateTime?: Time | undefined;
   /** What the read API told. */
-  mark?: Mark;
+  mark?: Mark | undefined;
 }
 
 /**
@@ -35,31 +37,36 @@ export const LONGEST_COMMIT_SECONDS = 300;
  * Whether a balance document holds a write: "yes" and "no" are certain, "unknown" cannot be told from the document.
  *
  * The rule, whose first line that matches decides:
- * 1. The server has not taken the write: no.
- * 2. The document is at the mark that the read API gave, or later: yes.
- * 3. `asOf` is at or after the commit: yes, since the last recalculation read it.
- * 4. `lastUpdatedAt` is before the write: no, since a balance is written after the writes that it holds.
+ * 1. The document is at the mark that the read API gave, or later: yes.
+ * 2. `asOf` is at or after the commit: yes, since the last recalculation read it.
+ * 3. `lastUpdatedAt` is before the write: no, since a balance is written after the writes that it holds.
+ * 4. `lastUpdatedAt` is no later than that of a version which was read before the write was made: no.
  * 5. Otherwise the document was written after the write, but perhaps because of somebody else's: unknown.
+ *
+ * A write that is not acknowledged yet is not therefore absent: the acknowledgement may be late, or lost.
  */
 export function holds(balance: Pick<Balance, "asOf" | "lastUpdatedAt">, written: Written): "yes" | "no" | "unknown" {
-  const { servedAt, updateTime, mark } = written;
-  if (servedAt === null && updateTime === undefined) return "no";
+  const { seen, servedAt, updateTime, mark } = written;
+  const { asOf, lastUpdatedAt } = balance;
   if (mark !== undefined) {
-    const reached = "asOf" in mark ? compareTimes(balance.asOf, mark.asOf) : compareTimes(balance.lastUpdatedAt, mark.lastUpdatedAt);
+    const reached = "asOf" in mark ? compareTimes(asOf, mark.asOf) : compareTimes(lastUpdatedAt, mark.lastUpdatedAt);
     if (reached >= 0) return "yes";
   }
   const committedBy = updateTime ?? (servedAt && { ...servedAt, seconds: servedAt.seconds + LONGEST_COMMIT_SECONDS });
-  if (committedBy && compareTimes(committedBy, balance.asOf) <= 0) return "yes";
+  if (committedBy && compareTimes(committedBy, asOf) <= 0) return "yes";
   const notBefore = updateTime ?? servedAt;
-  return notBefore && compareTimes(balance.lastUpdatedAt, notBefore) < 0 ? "no" : "unknown";
+  if (notBefore && compareTimes(lastUpdatedAt, notBefore) < 0) return "no";
+  return seen && compareTimes(lastUpdatedAt, seen) <= 0 ? "no" : "unknown";
 }
 
 /** The mark in an answer to `includes`; undefined when a write that was asked for is not in it yet. */
 export function markOf(answer: BalanceAnswer): Mark | undefined {
   const asked = Object.values(answer.includes ?? {});
   if (asked.length === 0 || asked.includes(false)) return undefined;
-  // A recalculated answer is not the stored document. But a document that was recalculated as late as it holds as much.
-  return answer.source === "precomputed" ? { lastUpdatedAt: timeOf(answer.lastUpdatedAt) } : { asOf: timeOf(answer.asOf) };
+  // A recalculated answer is not the stored document, whose times it would have in this order. But a document that was
+  // recalculated as late as it holds as much.
+  const isStored = answer.source === "precomputed" && answer.lastUpdatedAt > answer.asOf;
+  return isStored ? { lastUpdatedAt: timeOf(answer.lastUpdatedAt) } : { asOf: timeOf(answer.asOf) };
 }
 
 /** By how much `from` owes `to` more because of a write; a negative amount for less. */

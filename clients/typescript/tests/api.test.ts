@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
-import { balanceApi, write, type ApiError, type BalanceApi } from "@example/group-balance/api";
+import { balanceApi, writeOf, type ApiError, type BalanceApi } from "@example/group-balance/api";
 
 /** A server that answers what the test says, and remembers what it was asked. */
 const asked: { url: string; authorization: string | undefined; appCheck: unknown }[] = [];
@@ -49,7 +49,7 @@ test("a balance is asked for with the user's token, and ids are encoded", async 
 test("writes to be included, pages and explanations are asked for", async () => {
   answers(200, {});
   const time = { seconds: 1772389325, nanoseconds: 123456000 };
-  await api.balance("g", { includes: [write("expenses/e&1", time), write("expenses/e2")] });
+  await api.balance("g", { includes: [writeOf("expenses/e&1", time), writeOf("expenses/e2")] });
   await api.balances();
   await api.balances({ pageSize: 10, pageToken: "é" });
   await api.explain("g", "a b", "c");

@@ -6,8 +6,13 @@ import { lisbon, seconds } from "./documents.js";
 
 const document = lisbon(); // asOf 1000 s, lastUpdatedAt 2000 s
 
-test("a write that the server has not taken is in no balance", () => {
-  assert.equal(holds(document, { servedAt: null }), "no");
+test("a version that was read before the write was made does not hold it, acknowledged or not", () => {
+  assert.equal(holds(document, { seen: seconds(2000), servedAt: null }), "no");
+  assert.equal(holds(document, { seen: seconds(1999, 999_999), servedAt: null }), "unknown");
+});
+
+test("a write that is not acknowledged may be in the balance all the same", () => {
+  assert.equal(holds(document, { servedAt: null }), "unknown");
 });
 
 test("a write after the balance was written is not in it", () => {
@@ -55,9 +60,11 @@ test("an answer gives a mark only when it holds all that was asked for", () => {
   const includes = { "expenses/e1@latest": true };
   assert.deepEqual(markOf({ ...answer, includes }), { lastUpdatedAt: seconds(2000, 7) });
   assert.deepEqual(markOf({ ...answer, includes, source: "recalculated" }), { asOf: seconds(1000, 7) });
+  const neverStored = { ...answer, includes, lastUpdatedAt: answer.asOf };
+  assert.deepEqual(markOf(neverStored), { asOf: seconds(1000, 7) });
 });
 
-const mine = (debts: OwnWrite["debts"], written: Omit<OwnWrite, "debts"> = { servedAt: null }): OwnWrite => ({ debts, ...written });
+const mine = (debts: OwnWrite["debts"], written: Omit<OwnWrite, "debts"> = { seen: seconds(2000) }): OwnWrite => ({ debts, ...written });
 const EUR = "EUR";
 
 test("own writes are added in whole minor units, and the result is a balance again", () => {

@@ -1,4 +1,4 @@
-"""Reading one's own writes through the API: it waits for them, says which the answer holds, and says so only when it is proved."""
+"""Reading one's own writes through the API: it waits for them, and says which ones the answer holds, once that is proved."""
 
 from __future__ import annotations
 
