@@ -14,9 +14,9 @@ import type { BalanceApi, GroupEntry } from "@example/group-balance";
 /** All groups of the user, or what to say instead. */
 export async function myGroups(api: BalanceApi): Promise<GroupEntry[] | string> {
   const groups: GroupEntry[] = [];
-  let pageToken: string | null | undefined;
-  while (pageToken !== null) {
-    const answer = await api.balances(pageToken === undefined ? {} : { pageToken });
+  let pageToken: string | undefined;
+  do {
+    const answer = await api.balances({ pageToken });
     if (!answer.ok) {
       const { error } = answer;
       switch (error.kind) {
@@ -32,8 +32,8 @@ export async function myGroups(api: BalanceApi): Promise<GroupEntry[] | string> 
       }
     }
     groups.push(...answer.value.groups);
-    pageToken = answer.value.nextPageToken;
-  }
+    pageToken = answer.value.nextPageToken ?? undefined;
+  } while (pageToken !== undefined);
   return groups;
 }
 // end list

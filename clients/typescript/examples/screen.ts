@@ -1,34 +1,40 @@
 // begin screen
 import { format, net, type Balance, type Watched } from "@example/group-balance";
 
-/** What a group's screen says about one user: the amount, if it is known, and a note where the amount needs one. */
-export function screen(watched: Watched, uid: string, currency: string, locale?: string): { amount?: string; note?: string } {
-  const amountIn = (balance: Balance) => {
-    const amount = net(balance, currency, uid);
-    return amount === undefined ? {} : { amount: format(amount, currency, locale === undefined ? {} : { locale }) };
-  };
+export interface Line {
+  /** Undefined when it is not known. */
+  amount: string | undefined;
+  /** What the user must know about the amount. */
+  notes: string[];
+}
+
+/** What a group's screen says about one user. */
+export function screen(watched: Watched, uid: string, currency: string, locale?: string): Line {
   switch (watched.state) {
-    case "current": {
-      const { faults } = watched.balance;
-      const note = faults === 0 ? {} : { note: `Not included: ${faults} expenses or payments that could not be read.` };
-      return { ...amountIn(watched.balance), ...note };
-    }
+    case "current":
+      return line(watched.balance);
     case "cached":
-      return { ...amountIn(watched.balance), note: "Offline: last known balance." };
+      return line(watched.balance, "Offline: last known balance.");
     case "stale":
     case "other version":
-      return watched.balance ? { ...amountIn(watched.balance), note: "Updating ..." } : { note: "Updating ..." };
+      return line(watched.balance, "Updating ...");
     case "missing":
-      return { amount: format(0, currency, locale === undefined ? {} : { locale }), note: "Nothing spent yet." };
+      return { amount: format(0, currency, { locale }), notes: ["Nothing spent yet."] };
     case "offline":
-      return { note: "Offline: the balance is not known on this device." };
+      return line(undefined, "Offline: the balance is not known on this device.");
     case "not stored":
     case "invalid":
-      return { note: "Ask the read API." };
+      return line(undefined, "Loading ..."); // ask the read API
     case "denied":
-      return { note: "You are not a member of this group." };
+      return line(undefined, "You are not a member of this group.");
     case "failed":
-      return { note: "Could not be loaded. Try again." };
+      return line(undefined, "Could not be loaded. Try again.");
+  }
+
+  function line(balance: Balance | undefined, ...notes: string[]): Line {
+    const amount = balance && net(balance, currency, uid);
+    const leftOut = balance?.faults ? [`Not included: ${balance.faults} expenses or payments that cannot be read.`] : [];
+    return { amount: amount === undefined ? undefined : format(amount, currency, { locale }), notes: [...notes, ...leftOut] };
   }
 }
 // end screen

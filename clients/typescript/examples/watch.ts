@@ -1,13 +1,10 @@
 // begin watch
-import { getFirestore } from "firebase/firestore";
+import type { Firestore } from "firebase/firestore";
 import { watchBalance } from "@example/group-balance";
-import { screen } from "./screen.js";
+import { screen, type Line } from "./screen.js";
 
-export function openGroup(groupId: string, uid: string, render: (amount: string | undefined, note: string | undefined) => void) {
-  // Returns a function: call it when the screen goes away.
-  return watchBalance(getFirestore(), groupId, (watched) => {
-    const { amount, note } = screen(watched, uid, "EUR");
-    render(amount, note);
-  });
+/** Follow a user's balance in a group. Call what is returned when the screen goes away. */
+export function openGroup(firestore: Firestore, groupId: string, uid: string, render: (line: Line) => void): () => void {
+  return watchBalance(firestore, groupId, (watched) => render(screen(watched, uid, "EUR", "en-US")));
 }
 // end watch

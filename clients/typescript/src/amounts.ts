@@ -32,9 +32,9 @@ export function owes(balance: Amounts, currency: string, from: string, to: strin
 /** How the functions are set up to read amounts. Both must be as in the functions' `.env`. */
 export interface Units {
   /** AMOUNT_UNIT: whether the app's numbers are 12.5 ("major", the default) or 1250 ("minor") for 12.50 USD. */
-  unit?: "major" | "minor";
+  unit?: "major" | "minor" | undefined;
   /** CURRENCIES: the app's own units with their number of decimals, such as `{ BTC: 8, POINTS: 0 }`. */
-  currencies?: Record<string, number>;
+  currencies?: Record<string, number> | undefined;
 }
 
 /** How many decimals a currency has: by ISO 4217, or as the app has set it; undefined for one that is unknown. */
@@ -63,7 +63,7 @@ function scaleOf(currency: string, units: Units): number {
 /** How an amount is shown. */
 export interface Format extends Units {
   /** A BCP 47 language tag, such as "de-AT"; by default the browser's. */
-  locale?: string;
+  locale?: string | undefined;
 }
 
 /**

@@ -120,14 +120,14 @@ export interface ApiOptions {
   /** The caller's ID token; a fresh one when `refresh` is true: `(refresh) => user.getIdToken(refresh)`. */
   token: (refresh: boolean) => Promise<string>;
   /** For each request: `() => ({ "X-Firebase-AppCheck": token })`. */
-  headers?: () => Promise<Record<string, string>> | Record<string, string>;
+  headers?: (() => Promise<Record<string, string>> | Record<string, string>) | undefined;
   /** By default the global one. */
-  fetch?: typeof globalThis.fetch;
+  fetch?: typeof globalThis.fetch | undefined;
 }
 
 /** For a single call. */
 export interface CallOptions {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** The calls of the API. */
@@ -138,11 +138,11 @@ export interface BalanceApi {
    * With `includes` (see `writeOf`) the API waits for a few seconds until the balance holds these writes; `includes` of the
    * answer tells of each whether it does.
    */
-  balance(groupId: string, options?: CallOptions & { includes?: string[] }): Promise<Answer<BalanceAnswer>>;
+  balance(groupId: string, options?: CallOptions & { includes?: string[] | undefined }): Promise<Answer<BalanceAnswer>>;
   /** Why one user owes another. Reads the group's whole history: for a page that somebody opens. */
   explain(groupId: string, from: string, to: string, options?: CallOptions): Promise<Answer<Explanation>>;
   /** The caller's groups in the order of their ids, a page at a time. */
-  balances(options?: CallOptions & { pageSize?: number; pageToken?: string }): Promise<Answer<GroupPage>>;
+  balances(options?: CallOptions & { pageSize?: number | undefined; pageToken?: string | undefined }): Promise<Answer<GroupPage>>;
   /** What the caller owes and is owed over all groups, by currency, and by person and currency. */
   totals(options?: CallOptions): Promise<Answer<Totals>>;
 }

@@ -2,6 +2,7 @@
 
 import type { Time } from "./times.js";
 
+// begin document
 /** A number in the app's unit: 12.5 is 12.50 USD (or 1250, when the functions run with AMOUNT_UNIT=minor). */
 export type Amount = number;
 
@@ -53,6 +54,8 @@ export interface Balance {
    */
   detail: Detail;
 }
+
+// end document
 
 /** A document that is not a balance document of this version; the message names the field and what is wrong with it. */
 export class InvalidBalance extends Error {

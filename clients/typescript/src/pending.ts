@@ -55,8 +55,13 @@ export function holds(balance: Pick<Balance, "asOf" | "lastUpdatedAt">, written:
   const committedBy = updateTime ?? (servedAt && { ...servedAt, seconds: servedAt.seconds + LONGEST_COMMIT_SECONDS });
   if (committedBy && compareTimes(committedBy, asOf) <= 0) return "yes";
   const notBefore = updateTime ?? servedAt;
-  if (notBefore && compareTimes(lastUpdatedAt, notBefore) < 0) return "no";
+  if (notBefore && compareTimes(endOfMillisecond(lastUpdatedAt), notBefore) <= 0) return "no";
   return seen && compareTimes(lastUpdatedAt, seen) <= 0 ? "no" : "unknown";
+}
+
+/** `lastUpdatedAt` is the server's time cut off to milliseconds; a commit time has microseconds. */
+function endOfMillisecond({ seconds, nanoseconds }: Time): Time {
+  return { seconds, nanoseconds: nanoseconds - (nanoseconds % 1_000_000) + 1_000_000 };
 }
 
 /** The mark in an answer to `includes`; undefined when a write that was asked for is not in it yet. */

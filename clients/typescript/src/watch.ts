@@ -14,7 +14,7 @@ export type Watched =
 /** Where the documents are, when not in the usual place. */
 export interface Place {
   /** GROUPS_COLLECTION of the functions; "groups" by default. */
-  groups?: string;
+  groups?: string | undefined;
 }
 
 /**

@@ -16,8 +16,11 @@ test("a write that is not acknowledged may be in the balance all the same", () =
 });
 
 test("a write after the balance was written is not in it", () => {
-  assert.equal(holds(document, { updateTime: seconds(2000, 1) }), "no");
-  assert.equal(holds(document, { servedAt: seconds(2000, 1) }), "no");
+  assert.equal(holds(document, { updateTime: seconds(2000, 1000) }), "no");
+  assert.equal(holds(document, { servedAt: seconds(2000, 1000) }), "no");
+  // The time at which the balance was written is cut off to milliseconds.
+  assert.equal(holds(document, { updateTime: seconds(2000, 999) }), "unknown");
+  assert.equal(holds(lisbon({ lastUpdatedAt: seconds(1999, 999_000) }), { servedAt: seconds(2000) }), "no");
 });
 
 test("a write up to the last recalculation is in it", () => {

@@ -3,6 +3,8 @@ import { test, type TestContext } from "node:test";
 import { collection, deleteDoc, disableNetwork, doc, enableNetwork, setDoc, updateDoc, writeBatch, type Firestore } from "firebase/firestore";
 import { holds, markOf, net, writeOf, type Balance, type OwnWrite, type Watched } from "@example/group-balance";
 import { addExpense, withOwnWrites } from "../examples/own-write.js";
+import type { Line } from "../examples/screen.js";
+import { openGroup } from "../examples/watch.js";
 import { apiAs, client, expense, newGroup, skip, watch } from "./runner.js";
 
 const balanceOf = (watched: Watched): Balance | undefined => ("balance" in watched ? watched.balance : undefined);
@@ -27,6 +29,8 @@ test("a watch goes from missing to current and follows every change", { skip }, 
   const groupId = await newGroup(firestore, "ana", "bo");
   const seen = watch(t, firestore, groupId);
   await seen.until("no document", (last) => last.state === "missing" || last.state === "current");
+  const lines: Line[] = [];
+  t.after(openGroup(firestore, groupId, "bo", (line) => lines.push(line)));
   const first = doc(collection(firestore, "expenses"));
   await setDoc(first, expense(groupId, "bo", 12.5));
   const shown = await seen.until("the first expense", (last) => owedByBo(last) === 12.5);
@@ -34,13 +38,14 @@ test("a watch goes from missing to current and follows every change", { skip }, 
   for (let amount = 1; amount <= 30; amount++) {
     await setDoc(doc(collection(firestore, "expenses")), expense(groupId, "bo", amount));
   }
-  await updateDoc(first, { splits: [{ uid: "bo", amount: 2.5 }] });
+  await updateDoc(first, { amount: 2.5, splits: [{ uid: "bo", amount: 2.5 }] });
   await seen.until("thirty expenses and an edit", (last) => owedByBo(last) === 467.5);
   await deleteDoc(first);
   const last = await seen.until("a delete", (last) => owedByBo(last) === 465);
   const answer = await apiAs("ana").balance(groupId);
   assert.ok(answer.ok);
   assert.deepEqual(answer.value.balancesByCurrency, balanceOf(last)?.balancesByCurrency);
+  assert.deepEqual(lines.at(-1), { amount: "-€465.00", notes: [] });
 });
 
 test("offline, a device without a copy knows nothing, and one with a copy the last balance", { skip }, async (t) => {
@@ -147,6 +152,7 @@ test("by the rule of the page no snapshot is wrong about any of 60 writes of fou
       if (told !== "unknown") assert.equal(told === "yes", holdsUser(balance, uid), `${uid}: ${JSON.stringify(own)}`);
     }
   }
+  t.diagnostic(JSON.stringify(counts));
   assert.ok(counts.yes > 0 && counts.no > 0, JSON.stringify(counts));
   const last = balanceOf(seen.all.at(-1) as Watched) as Balance;
   assert.ok(writes.every(({ own }) => holds(last, own) === "yes"), "in the end every write is known to be in");
