@@ -7,8 +7,10 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,13 +20,14 @@ from emulator.databases import Databases
 from emulator.delivery import Backoff, Dispatcher
 from emulator.engine import Settings
 from emulator.faults import Faults
+from emulator.indexes import Indexes
 from emulator.server import Server
 from emulator.settable import InvalidField
 from emulator.triggers import Trigger
 
 EPILOG = """\
 The first line of the standard output is JSON, once everything listens:
-  {"firestoreHost": "127.0.0.1:8080", "adminUrl": "http://127.0.0.1:8081", "project": ..., "pid": ...}
+  {"firestoreHost": "127.0.0.1:8080", "adminUrl": "http://127.0.0.1:8081/TOKEN", "project": ..., "pid": ...}
 Then export FIRESTORE_EMULATOR_HOST=127.0.0.1:8080 and use any server client of Firestore.
 GET on the admin URL lists what can be done there.
 
@@ -46,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no security)")
     made.add_argument("--port", type=_port, default=8080, help="gRPC; 0: any that is free (default: %(default)s)")
     made.add_argument("--admin-port", type=_port, help="HTTP; 0: any that is free (default: --port + 1, or 0)")
+    made.add_argument(
+        "--token", type=_token, help="the part of the admin URL that keeps web pages out (default: a new one at each start)"
+    )
     made.add_argument("--project", default="demo-project", help="what to tell people to use; every project is served")
     made.add_argument("--location", default="us-central1", help="where events say the database is (default: %(default)s)")
 
@@ -61,6 +67,14 @@ def parser() -> argparse.ArgumentParser:
     transactions.add_argument("--idle-timeout", type=_seconds, default=60.0, metavar="SECONDS", help="default: 60")
     transactions.add_argument(
         "--retention", type=_seconds, default=3_600.0, metavar="SECONDS", help="how long the past can be read (default: 3600)"
+    )
+
+    queries = made.add_argument_group("queries")
+    queries.add_argument(
+        "--indexes",
+        type=_indexes,
+        metavar="FILE",
+        help="the app's firestore.indexes.json: refuse queries that need an index which is not in it (default: refuse none)",
     )
 
     events = made.add_argument_group("events")
@@ -113,7 +127,7 @@ async def serve(arguments: argparse.Namespace) -> int:
         location=arguments.location,
     )
     server = Server(databases, faults, Random(random.getrandbits(64)))
-    admin = Admin(databases, dispatcher, faults, server.streams)
+    admin = Admin(databases, dispatcher, faults, server.streams, arguments.token)
     await dispatcher.start()
     databases.subscribe(dispatcher.publish)
     for trigger in arguments.trigger:
@@ -139,7 +153,7 @@ async def serve(arguments: argparse.Namespace) -> int:
 def _tell(admin: Admin, arguments: argparse.Namespace, port: int, admin_port: int) -> None:
     admin.description = {
         "firestoreHost": f"{arguments.host}:{port}",
-        "adminUrl": f"http://{arguments.host}:{admin_port}",
+        "adminUrl": f"http://{arguments.host}:{admin_port}/{admin.token}",
         "project": arguments.project,
         "mode": arguments.mode,
         "pid": os.getpid(),
@@ -147,7 +161,7 @@ def _tell(admin: Admin, arguments: argparse.Namespace, port: int, admin_port: in
     print(json.dumps(admin.description), flush=True)
     print(
         f"embedded Firestore {VERSION}: export FIRESTORE_EMULATOR_HOST={arguments.host}:{port}"
-        f" GOOGLE_CLOUD_PROJECT={arguments.project}; admin: http://{arguments.host}:{admin_port}/; stop with Ctrl-C",
+        f" GOOGLE_CLOUD_PROJECT={arguments.project}; admin: {admin.description['adminUrl']}; stop with Ctrl-C",
         file=sys.stderr,
         flush=True,
     )
@@ -160,7 +174,17 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         transaction_total_us=_us(arguments.transaction_timeout),
         transaction_idle_us=_us(arguments.idle_timeout),
         retention_us=_us(arguments.retention),
+        indexes=arguments.indexes,
     )
+
+
+def _indexes(path: str) -> Indexes:
+    try:
+        return Indexes.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"cannot read {path}: {error}") from None
+    except InvalidField as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
 
 
 def _us(seconds: float) -> int:
@@ -187,6 +211,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
     return int(text)
+
+
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{8,}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no token: at least 8 letters, digits, _ or -")
+    return text
 
 
 def _trigger(text: str) -> Trigger:

@@ -41,6 +41,7 @@ import grpc
 
 from emulator.changes import Change
 from emulator.errors import RpcError
+from emulator.indexes import Indexes
 from emulator.locks import LockTable, Request
 from emulator.names import check_document_name
 from emulator.query import PreparedQuery
@@ -68,6 +69,8 @@ class Settings:
     transaction_total_us: int = 270 * SECOND_US
     transaction_idle_us: int = 60 * SECOND_US
     retention_us: int = 3_600 * SECOND_US
+    # The indexes that queries may use; None: whatever they need.
+    indexes: Indexes | None = None
 
 
 @dataclass(slots=True)
@@ -191,12 +194,14 @@ class Engine:
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """Run a query; the value is the list of whole documents that it finds, in its order."""
+        self._check_indexes(query)
         return self._observe(partial(self._run, query), _names_of, _documents_billed, transaction, read_time_us)
 
     def count(
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """How many documents a query finds. In a transaction, the number is what must not change until commit."""
+        self._check_indexes(query)
 
         def evaluate(at_us: int | None) -> int:
             return len(self._run(query, at_us))
@@ -342,6 +347,7 @@ class Engine:
 
     def find(self, query: PreparedQuery, at_us: int | None = None) -> list[Document]:
         """The documents that a query finds, in its order, now or at a readable instant."""
+        self._check_indexes(query)
         return self._run(query, at_us)
 
     # Housekeeping
@@ -475,6 +481,10 @@ class Engine:
         if transaction.snapshot_us is None:
             transaction.snapshot_us = transaction.verified_us = self._issue_read_time()
         return transaction.snapshot_us
+
+    def _check_indexes(self, query: PreparedQuery) -> None:
+        if self.settings.indexes is not None:
+            self.settings.indexes.check(query)
 
     def _run(self, query: PreparedQuery, at_us: int | None) -> list[Document]:
         store = self._store

@@ -58,6 +58,7 @@ _NEGATIONS = {_Op.NOT_EQUAL.value, _Op.NOT_IN.value}
 _INEQUALITIES = _NEGATIONS.union(_RANGES)
 _DISJUNCTIVE = {_Op.IN.value, _Op.ARRAY_CONTAINS_ANY.value}
 _WITH_LISTS = _DISJUNCTIVE | {_Op.NOT_IN.value}
+_EQUALITIES = {_Op.EQUAL.value, _Op.IN.value}
 _OF_ARRAYS = {_Op.ARRAY_CONTAINS.value, _Op.ARRAY_CONTAINS_ANY.value}
 
 
@@ -89,6 +90,17 @@ class _Order:
     descending: bool
 
 
+@dataclass(frozen=True, slots=True)
+class IndexNeed:
+    """What the indexes for one disjunction of a query must have."""
+
+    equalities: frozenset[FieldPath]
+    contains: frozenset[FieldPath]
+    orders: tuple[tuple[FieldPath, bool], ...]
+    """The other fields it is ordered by, and whether in descending order."""
+    name_descending: bool
+
+
 class PreparedQuery:
     """A query that was checked: which documents it is about, which of them it finds, what it shows of them.
 
@@ -111,6 +123,7 @@ class PreparedQuery:
         orders = [_order(each) for each in query.order_by]
         if where is not None:
             _check_filters(where, len(orders), is_subcollection=parent.count("/") > 4)
+        self._where = where
         self._matches = _compiled(where) if where is not None else None
         self._orders = _full_orders(orders, where)
         self._start = _cursor(query.start_at, "start_at", orders) if query.HasField("start_at") else None
@@ -136,6 +149,19 @@ class PreparedQuery:
             document for _, document in keyed[self._bound(keyed, self._start, 0) : self._bound(keyed, self._end, len(keyed))]
         ]
         return found[self._offset : None if self._limit is None else self._offset + self._limit]
+
+    def index_needs(self) -> Iterator[IndexNeed]:
+        """What it needs of indexes, for each of its disjunctions."""
+        for conjunction in _normal_form(self._where) if self._where is not None else [()]:
+            fields = [condition for condition in conjunction if condition.path != NAME]
+            equalities = frozenset(condition.path for condition in fields if condition.op in _EQUALITIES)
+            orders = [(order.path, order.descending) for order in self._orders if order.path not in equalities]
+            yield IndexNeed(
+                equalities,
+                frozenset(condition.path for condition in fields if condition.op in _OF_ARRAYS),
+                tuple(orders[:-1]),
+                orders[-1][1],
+            )
 
     @property
     def is_window(self) -> bool:

@@ -80,7 +80,7 @@ def parse_target(target: Any, root: str) -> DocumentsTarget | QueryTarget:
         return QueryTarget(PreparedQuery(target.query.parent, target.query.structured_query))
     if kind is None and not _has_unknown_fields(target):
         raise _invalid("add_target: it needs documents or a query.")
-    raise RpcError(grpc.StatusCode.UNIMPLEMENTED, "Targets other than documents and structured queries are not implemented here.")
+    raise RpcError(grpc.StatusCode.UNIMPLEMENTED, "Only documents and structured queries can be listened to here.")
 
 
 def _has_unknown_fields(message: Any) -> bool:

@@ -11,14 +11,14 @@ from runner.dotenv import InvalidDotenv
 from runner.manifest import InvalidManifest
 from runner.processes import die_with_parent
 from runner.serving import run, tell
-from runner.stack import Options
+from runner.stack import DEPLOYED_INDEXES, Options
 
 EPILOG = """\
 COMMAND runs with these set, and everything is stopped when it ends:
   FIRESTORE_EMULATOR_HOST, GOOGLE_CLOUD_PROJECT  what Firestore's clients want
   FUNCTION_URLS              JSON: from the name of a function to its URL
-  FIRESTORE_ADMIN_URL        the embedded Firestore's HTTP side: statistics, drain, chaos, faults (GET / lists all)
-  RUNNER_URL                 the runner's HTTP side: processes, schedules, task queues (GET / lists all)
+  FIRESTORE_ADMIN_URL        the embedded Firestore's HTTP side: statistics, drain, chaos, faults (GET lists all)
+  RUNNER_URL                 the runner's HTTP side: processes, schedules, task queues (GET lists all)
   CLOUD_TASKS_EMULATOR_HOST  where the Admin SDKs send tasks
 and the parameters of functions.yaml. Without COMMAND, where everything is comes as one line of JSON on standard output.
 
@@ -46,6 +46,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--admin-port", type=_port, metavar="N", help="the embedded Firestore's HTTP side (default: the next)")
     made.add_argument("--runner-port", type=_port, default=0, metavar="N", help="the runner's HTTP side (default: any)")
     made.add_argument("--chaos", type=int, metavar="SEED", help="deliver events twice, late and out of order")
+    made.add_argument(
+        "--indexes",
+        type=Path,
+        default=DEPLOYED_INDEXES,
+        metavar="FILE",
+        help="refuse queries that need an index which is not in this file; 'none' refuses none"
+        " (default: deploy/firestore.indexes.json)",
+    )
     made.add_argument(
         "--emulator",
         action="append",
@@ -87,6 +95,7 @@ def main() -> int:
         admin_port=arguments.admin_port,
         control_port=arguments.runner_port,
         chaos_seed=arguments.chaos,
+        indexes=None if str(arguments.indexes) == "none" else arguments.indexes.absolute(),
         emulator_arguments=arguments.emulator,
         schedules=arguments.schedules,
         only=arguments.only,

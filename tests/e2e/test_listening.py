@@ -106,7 +106,9 @@ def python_subscriber(server: Server) -> Iterator[Seen]:
         ),
         top(client).on_snapshot(
             # This client shows descending results in ascending order: its comparator multiplies by 2 for DESCENDING.
-            lambda documents, *_: tell({"query": [[document.id, document.get("n")] for document in sorted(documents, key=place)]})
+            lambda documents, *_: tell(
+                {"query": [[document.id, document.get("n")] for document in sorted(documents, key=place)]}
+            )
         ),
     ]
     yield seen

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.node import NODE_CLIENT, node_with
 from tests.integration.served import PROJECT, served
 
+
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """Where a running server is."""

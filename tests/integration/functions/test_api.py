@@ -580,15 +580,44 @@ def test_listed_origins_may_read_errors_and_preflights_too(make: Callable[..., R
         assert response.status_code == status
         assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
         assert response.headers["Vary"] == "Origin"
+        assert response.headers["Access-Control-Expose-Headers"] == "Retry-After"
     asked = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "GET"}
     preflight = api.get("/groups/g1/balance", None, "OPTIONS", **asked)
     assert (preflight.status_code, preflight.data) == (204, b"")
     assert preflight.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
     assert preflight.headers["Access-Control-Allow-Methods"] == "GET, HEAD"
-    assert preflight.headers["Access-Control-Allow-Headers"] == "Authorization"
+    assert preflight.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type, X-Firebase-AppCheck"
     other = api.get("/groups/g1/balance", None, "OPTIONS", Origin="https://app.example.com.evil.example")
     assert "Access-Control-Allow-Origin" not in other.headers
     assert other.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("path", "uid", "status"),
+    [
+        ("/nowhere", "ana", 404),
+        ("/balances", None, 401),
+        ("/balances?pageSize=x", "ana", 400),
+        ("/groups/gone/balance", "ana", 404),
+    ],
+)
+def test_errors_may_be_read_by_pages_too(
+    server: Served, monkeypatch: pytest.MonkeyPatch, path: str, uid: str | None, status: int
+) -> None:
+    with read_api(server, monkeypatch, ALLOWED_ORIGINS="https://app.example.com") as api:
+        response = api.get(path, uid, Origin="https://app.example.com")
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+
+
+def test_with_app_check_required_a_request_without_its_token_is_refused(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with read_api(server, monkeypatch, APP_CHECK="required", ALLOWED_ORIGINS="*") as api:
+        response = api.get("/balances", Origin="https://app.example.com")
+        assert response.status_code == 401
+        assert "X-Firebase-AppCheck" in response.json["error"]["message"]
+        assert api.get("/balances", None, "OPTIONS", Origin="https://app.example.com").status_code == 204
 
 
 def test_every_origin_may_be_allowed(make: Callable[..., ReadApi]) -> None:

@@ -41,9 +41,12 @@ def test_every_example_stands_on_the_page() -> None:
 
 def test_code_on_the_page_that_differs_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(update_client, "ROOT", tmp_path)
-    (tmp_path / "a.ts").write_text("// begin x\nconst a = 1;\n// end x\nfunction f() {\n  // begin y\n  g();\n\n  // end y\n}\n")
+    (tmp_path / "a.ts").write_text(
+        "// begin x\nconst a = 1;\n// end x\nfunction f() {\n  // begin y\n  g();\n\n  // end y\n}\n"
+    )
     asked = "One:\n\n<!-- from a.ts#x -->\n```ts\nold\n```\n\n   <!-- from a.ts#y -->\n   ```ts\n   ```\n\nEnd.\n"
-    answer = "One:\n\n<!-- from a.ts#x -->\n```ts\nconst a = 1;\n```\n\n   <!-- from a.ts#y -->\n   ```ts\n   g();\n\n   ```\n\nEnd.\n"
+    first, second = "<!-- from a.ts#x -->\n```ts\nconst a = 1;\n```", "   <!-- from a.ts#y -->\n   ```ts\n   g();\n\n   ```"
+    answer = f"One:\n\n{first}\n\n{second}\n\nEnd.\n"
     assert page(asked) == answer == page(answer)
 
 
