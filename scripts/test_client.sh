@@ -10,7 +10,7 @@ fail() { printf 'test-client: %s\n' "$*" >&2; exit 1; }
 
 command -v node >/dev/null && command -v npm >/dev/null ||
     fail "Node 20 or later with npm is needed, and was not found. Install it from https://nodejs.org or your package manager."
-node -e 'process.exit(parseInt(process.versions.node) < 20)' ||
+node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' ||
     fail "Node 20 or later is needed; this is $(node --version). Install a later one from https://nodejs.org."
 
 installed=$client/node_modules/.package-lock.json

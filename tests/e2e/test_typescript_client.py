@@ -29,6 +29,15 @@ def compiled(described: dict[str, Any], folder: Path) -> subprocess.CompletedPro
     for number, (path, operations) in enumerate(described["paths"].items()):
         example = operations["get"]["responses"]["200"]["content"]["application/json"]["example"]
         lines.append(f"export const example{number}: {TYPES[path]} = {json.dumps(example)};")
+    # What the description requires the type must require: without it nothing compiles.
+    schema = described["components"]["schemas"]["Balance"]
+    balance = described["paths"]["/groups/{groupId}/balance"]["get"]["responses"]["200"]["content"]["application/json"][
+        "example"
+    ]
+    for number, name in enumerate(schema["required"]):
+        less = {field: value for field, value in balance.items() if field != name}
+        lines.append(f"// @ts-expect-error: {name} is required")
+        lines.append(f"export const without{number}: BalanceAnswer = {json.dumps(less)};")
     (folder / "examples.ts").write_text("\n".join(lines))
     settings = {
         "extends": str(CLIENT / "tsconfig.json"),
@@ -46,7 +55,7 @@ def test_the_examples_of_the_api_are_values_of_the_clients_types(tmp_path: Path)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("change", ["a field more", "a field less", "another type"])
+@pytest.mark.parametrize("change", ["a field more", "a field less", "another type", "a requirement more"])
 def test_a_description_that_departs_is_noticed(change: str, tmp_path: Path) -> None:
     described = yaml.safe_load(OPENAPI.read_text())
     content = described["paths"]["/groups/{groupId}/balance"]["get"]["responses"]["200"]["content"]["application/json"]
@@ -54,6 +63,8 @@ def test_a_description_that_departs_is_noticed(change: str, tmp_path: Path) -> N
         content["example"]["novel"] = 1
     elif change == "a field less":
         del content["example"]["source"]
+    elif change == "a requirement more":
+        described["components"]["schemas"]["Balance"]["required"].append("includes")
     else:
         content["example"]["asOf"] = 1
     assert compiled(described, tmp_path).returncode != 0

@@ -16,10 +16,8 @@ export interface BalanceAnswer {
   detail: "pairs" | "nets";
   /** "recalculated": the stored balance was of no use. */
   source: "precomputed" | "recalculated";
-  rules?: string;
-  /** How many expenses and settlements of the group could not be understood and are in no sum. */
+  /** How many expenses and settlements of the group cannot be understood and are in no sum. Undefined: functions of version 1. */
   faults?: number;
-  incarnation?: string;
   /** Only when writes were asked for: whether the balance holds them. */
   includes?: Record<string, boolean>;
 }
@@ -42,6 +40,7 @@ export interface Explanation {
   from: { uid: string };
   to: { uid: string };
   asOf: string;
+  /** As in `BalanceAnswer`. */
   faults?: number;
   byCurrency: Record<string, ExplainedCurrency>;
 }

@@ -28,7 +28,7 @@ export interface Suggestion {
 /** How much the document tells; see `Balance.detail`. */
 export type Detail = "pairs" | "nets" | "none";
 
-/** By currency (upper case) and uid. Absent means zero. */
+/** By currency (ISO 4217 or the app's own CURRENCIES, upper case) and uid. Absent means zero. */
 export type BalancesByCurrency = Record<string, Record<string, Row>>;
 
 /** The balance document. */
@@ -42,11 +42,11 @@ export interface Balance {
   version: number;
   /** The instant of the last full recalculation. Later changes were added one by one. */
   asOf: Time;
-  /** By which settings the functions read the app's documents. Compare for equality only. */
-  rules: string;
-  /** How many expenses and settlements of the group could not be understood and are in no sum. */
+  /** How many expenses and settlements of the group cannot be understood and are in no sum. Tell the user when it is not 0. */
   faults: number;
-  /** The create time of the group's document for which the balance was made. */
+  /** For the functions: by which rules they read the app's documents. */
+  rules: string;
+  /** For the functions: the create time of the group's document for which the balance was made. */
   incarnation: Time;
   /**
    * "pairs": everything is told. "nets": the group is too large for its pairs; `owes` and `owedBy` are empty, net balances
