@@ -23,12 +23,17 @@ TYPES = {
 }
 
 
+def example_of(operations: dict[str, Any]) -> dict[str, Any]:
+    """The answer that the description shows."""
+    found: dict[str, Any] = operations["get"]["responses"]["200"]["content"]["application/json"]["example"]
+    return found
+
+
 def compiled(described: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
     """Compile the description's examples, each as a value of its type."""
     lines = [f"import type {{ {', '.join(TYPES.values())} }} from {json.dumps(str(CLIENT / 'src' / 'api.js'))};"]
     for number, (path, operations) in enumerate(described["paths"].items()):
-        example = operations["get"]["responses"]["200"]["content"]["application/json"]["example"]
-        lines.append(f"export const example{number}: {TYPES[path]} = {json.dumps(example)};")
+        lines.append(f"export const example{number}: {TYPES[path]} = {json.dumps(example_of(operations))};")
     # What the description requires the type must require: without it nothing compiles.
     schema = described["components"]["schemas"]["Balance"]
     balance = described["paths"]["/groups/{groupId}/balance"]["get"]["responses"]["200"]["content"]["application/json"][
