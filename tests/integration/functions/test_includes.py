@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from balance.documents.balances import VERSION
 from balance.documents.outcome import Outcome
 from balance.documents.sources import Kind
 from balance.functions import instance
@@ -157,7 +158,7 @@ def test_a_gap_is_no_proof(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("BALANCE_UPDATES", "off")
     assert process(event) == [Outcome.DISABLED]
     # As if the mark had been overwritten by hand: only the record is left to go by.
-    api.database.document("groups/g1/metadata/balance").update({"version": 1})
+    api.database.document("groups/g1/metadata/balance").update({"version": VERSION})
     answer = ask(api, named(event))
     assert (answer["includes"], owed(answer)) == ({named(event): False}, 0)
 
