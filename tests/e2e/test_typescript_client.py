@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,15 @@ def compiled(described: dict[str, Any], folder: Path) -> subprocess.CompletedPro
     (folder / "package.json").write_text('{"type": "module"}')
     command = [node_with(CLIENT), str(CLIENT / "node_modules" / "typescript" / "bin" / "tsc"), "-p", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_without_node_the_make_target_says_what_to_install(tmp_path: Path) -> None:
+    for tool in ("bash", "dirname"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    command = [str(tmp_path / "bash"), str(ROOT / "scripts" / "test_client.sh")]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("test-client: Node 20 or later with npm is needed")
 
 
 def test_the_examples_of_the_api_are_values_of_the_clients_types(tmp_path: Path) -> None:
