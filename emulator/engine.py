@@ -345,6 +345,10 @@ class Engine:
         """The document as it is now, or as it was at a readable instant."""
         return self._store.get(name, at_us)
 
+    def changes_since(self, at_us: int) -> list[tuple[int, str]]:
+        """The times and names of all changes after a readable instant, newest first."""
+        return self._store.changes_since(at_us)
+
     def find(self, query: PreparedQuery, at_us: int | None = None) -> list[Document]:
         """The documents that a query finds, in its order, now or at a readable instant."""
         self._check_indexes(query)

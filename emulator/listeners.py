@@ -13,8 +13,11 @@ With a limit or an offset a document may come and go because others do. Such a t
 sent, and runs its query again when a document changed that matches it but for limit and offset.
 
 **Resuming.** A resume token is an instant, and the database it is an instant of. The target is found as of then and as
-of now, and the difference is sent. When that instant can no longer be read, the target is RESET and sent as a whole.
-An existence filter follows either way: a client whose count differs starts again, as it should.
+of now, and the difference is sent. But a client may know more than its token says: the Python client keeps what it got
+of a batch in which the stream broke, and may send a token while it still takes answers that came before the break. So
+what the target showed at any time since then is told, too. When that instant can no longer be read, or too much has
+happened since, the target is RESET and sent as a whole. An existence filter follows either way: a client whose count
+differs starts again.
 
 Source: https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#listenresponse
 """
@@ -36,6 +39,9 @@ from emulator.targets import DocumentsTarget, QueryTarget, parse_target
 
 Document = Any
 Answer = Any  # google.cloud.firestore_v1.types.ListenResponse.pb()
+
+# How many commits are looked at one by one, to find what a resumed target with a limit or an offset showed meanwhile.
+MAX_REPLAYED = 50
 
 _ListenResponse = firestore.ListenResponse.pb()
 _Kind = firestore.TargetChange.TargetChangeType
@@ -160,10 +166,10 @@ class Listeners:
         yield from self._by_collection.get(collection, ())
         if self._by_group:
             for active in self._by_group.get(collection.rpartition("/")[2], ()):
-                if _covers(active, name):
+                if active.target.covers(name):
                     yield active
         for active in self._others.get("", ()):
-            if _covers(active, name):
+            if active.target.covers(name):
                 yield active
 
     def _reset(self) -> None:
@@ -193,7 +199,8 @@ class Listener:
             return
         try:
             active = _Active(id_, self, parse_target(message, self._engine.root), message.once)
-            then = self._then(active, message)
+            at_us = self._resumed_at(message)
+            known = None if at_us is None else self._known(active, at_us)
             now = active.find(self._engine)
         except RpcError as error:
             self._answers.append(_removed(id_, error))
@@ -202,9 +209,12 @@ class Listener:
         self._listeners._link(active)
         self._answers.append(_target_change(_ADD, [id_]))
         is_resumed = message.WhichOneof("resume_type") is not None
-        if is_resumed and then is None:
+        if is_resumed and known is None:
             self._answers.append(_target_change(_RESET, [id_]))
-        self._send_all(active, then or {}, now, is_resumed)
+        sure, possible = known or ({}, set())
+        for name in sorted(possible.difference(sure, now)):
+            self._answers.append(self._gone(name, [id_]))
+        self._send_all(active, sure, now, is_resumed)
 
     def remove(self, id_: int) -> None:
         """Listen to it no longer."""
@@ -269,8 +279,8 @@ class Listener:
             raise _invalid(f"target_id: there is a target {id_} on this stream already.")
         return id_
 
-    def _then(self, active: _Active, message: Any) -> dict[str, Document] | None:
-        """What the client has already; None if that is unknown, or nothing."""
+    def _resumed_at(self, message: Any) -> int | None:
+        """The instant as of which the client has the target; None if it has nothing, or that can no longer be told."""
         kind = message.WhichOneof("resume_type")
         engine = self._engine
         if kind == "resume_token":
@@ -281,9 +291,34 @@ class Listener:
                 raise _invalid("read_time: the instant is in the future.")
         else:
             return None
-        if at_us is None or not engine.is_readable(at_us):
+        return at_us if at_us is not None and engine.is_readable(at_us) else None
+
+    def _known(self, active: _Active, at_us: int) -> tuple[dict[str, Document], set[str]] | None:
+        """What a client has for sure that may be anywhere between an instant and now, and the names of all that it may have.
+
+        None if that is too much to find out.
+        """
+        engine, target = self._engine, active.target
+        changes = [change for change in engine.changes_since(at_us) if target.covers(change[1])]
+        sure = target.find(engine, at_us)
+        if not target.is_window:
+            return sure, sure.keys() | {name for _, name in changes}
+        times_us = {time_us for time_us, _ in changes}
+        if len(times_us) > MAX_REPLAYED:
             return None
-        return active.target.find(engine, at_us)
+        possible = set(sure)
+        for time_us in times_us:
+            found = target.find(engine, time_us)
+            possible.update(found)
+            sure = {name: document for name, document in sure.items() if found.get(name) is document}
+        return sure, possible
+
+    def _gone(self, name: str, ids: Sequence[int]) -> Answer:
+        """The answer that removes a document of which the client need not know more."""
+        read_time_us = self._engine.read_time()
+        if self._engine.document(name) is None:
+            return _document_delete(name, ids, read_time_us)
+        return _document_remove(name, ids, read_time_us)
 
     def _send_all(self, active: _Active, then: Mapping[str, Document], now: Mapping[str, Document], is_resumed: bool) -> None:
         """Bring a new target up to date, and say that it is."""
@@ -337,11 +372,7 @@ class Listener:
                 if active.target.is_projected:
                     yield _document_change(active.target.project(document), [active.id], [])
             if pushed_out:
-                answer = _ListenResponse()
-                answer.document_remove.document = name
-                answer.document_remove.removed_target_ids.extend(pushed_out)
-                answer.document_remove.read_time.CopyFrom(_timestamp(read_time_us))
-                yield answer
+                yield _document_remove(name, pushed_out, read_time_us)
 
 
 def _differences(
@@ -355,16 +386,6 @@ def _differences(
         earlier = then.get(name)
         if earlier is not document:
             yield name, earlier, document
-
-
-def _covers(active: _Active, name: str) -> bool:
-    """Whether the document lies where a query looks that is not about one collection."""
-    target = active.target
-    assert isinstance(target, QueryTarget)
-    parent = target.query.parent
-    if not name.startswith(parent + "/"):
-        return False
-    return target.query.all_descendants or name.count("/", len(parent)) == 2
 
 
 def _target_change(kind: int, ids: Sequence[int], read_time_us: int | None = None, token: bytes = b"") -> Answer:
@@ -397,6 +418,14 @@ def _document_delete(name: str, ids: Sequence[int], read_time_us: int) -> Answer
     answer.document_delete.document = name
     answer.document_delete.removed_target_ids.extend(ids)
     answer.document_delete.read_time.CopyFrom(_timestamp(read_time_us))
+    return answer
+
+
+def _document_remove(name: str, ids: Sequence[int], read_time_us: int) -> Answer:
+    answer = _ListenResponse()
+    answer.document_remove.document = name
+    answer.document_remove.removed_target_ids.extend(ids)
+    answer.document_remove.read_time.CopyFrom(_timestamp(read_time_us))
     return answer
 
 

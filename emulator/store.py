@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from emulator.index import StringIndex
@@ -83,6 +84,10 @@ class Store:
                 del self._history[name]
                 if name not in self._current:
                     self._unlink(name)
+
+    def changes_since(self, at_us: int) -> list[tuple[int, str]]:
+        """The times and names of all changes after an instant that `forget` has not passed, newest first."""
+        return list(takewhile(lambda change: change[0] > at_us, reversed(self._superseded)))
 
     def oldest_superseded_us(self) -> int | None:
         """When the oldest of the past versions was superseded."""

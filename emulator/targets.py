@@ -38,6 +38,10 @@ class DocumentsTarget:
         found = ((name, engine.document(name, at_us)) for name in self.names)
         return {name: document for name, document in found if document is not None}
 
+    def covers(self, name: str) -> bool:
+        """Whether a document of this name could match."""
+        return name in self.names
+
     def matches(self, _: Document) -> bool:
         """Whether an existing document, of which the name fits, matches."""
         return True
@@ -58,6 +62,14 @@ class QueryTarget:
     def find(self, engine: Engine, at_us: int | None = None) -> dict[str, Document]:
         """The documents that match, by name, as of an instant (None: the present)."""
         return {document.name: document for document in engine.find(self.query, at_us)}
+
+    def covers(self, name: str) -> bool:
+        """Whether a document of this name could match."""
+        query, collection = self.query, name.rpartition("/")[0]
+        if not query.all_descendants:
+            parent, _, id_ = collection.rpartition("/")
+            return parent == query.parent and query.collection_id in ("", id_)
+        return name.startswith(query.parent + "/") and query.collection_id in ("", collection.rpartition("/")[2])
 
     def matches(self, document: Document) -> bool:
         """Whether an existing document of the query's collections matches, apart from offset and limit."""

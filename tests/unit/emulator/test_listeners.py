@@ -13,7 +13,7 @@ from google.cloud.firestore_v1.types import write as write_types
 
 from emulator.engine import SECOND_US, CommitResult, Engine
 from emulator.errors import RpcError
-from emulator.listeners import Listener, Listeners
+from emulator.listeners import MAX_REPLAYED, Listener, Listeners
 from emulator.targets import parse_target
 
 DATABASE = "projects/p/databases/(default)"
@@ -135,8 +135,9 @@ class Client:
         self.documents.setdefault(target.target_id, {})
         self.listener.add(target)
 
-    def reconnect(self) -> None:
-        """On a new stream, listen to the same from where it was."""
+    def reconnect(self, tokens: dict[int, bytes] | None = None) -> None:
+        """On a new stream, listen to the same from where it was, or from before that."""
+        self.tokens = self.tokens if tokens is None else tokens
         self.listener.close()
         self.listener = self._listeners.listener(self._wake)
         self.current.clear()
@@ -145,12 +146,14 @@ class Client:
             resumed.CopyFrom(target)
             if target.target_id in self.tokens:
                 resumed.resume_token = self.tokens[target.target_id]
+            else:
+                self.documents[target.target_id].clear()
             self.listener.add(resumed)
 
-    def take(self) -> list[Any]:
-        """Receive what is due; returns it."""
+    def take(self, share: float = 1.0) -> list[Any]:
+        """Receive what is due, or the first part of it only; returns it."""
         answers = self.listener.take()
-        for answer in answers:
+        for answer in answers[: round(len(answers) * share)]:
             self._receive(answer)
         return answers
 
@@ -437,6 +440,37 @@ def test_a_client_whose_memory_differs_is_told_by_the_filter(engine: Engine, cli
     assert client.mismatches == {1}
 
 
+def test_a_client_that_is_ahead_of_its_token_gets_back_what_it_lost(engine: Engine, client: Client) -> None:
+    put(engine, ("items/a", 2))
+    client.add(query(1, order=1, limit=1))
+    client.take()
+    tokens = client.tokens.copy()
+    put(engine, ("items/b", 1))
+    client.take()
+    assert client.numbers(1) == {"items/b": 1}
+    put(engine, ("items/b", None))
+    client.reconnect(tokens)
+    client.take()
+    assert client.numbers(1) == {"items/a": 2}
+    assert not client.mismatches
+
+
+def test_a_limited_target_with_a_long_history_is_reset(engine: Engine, client: Client) -> None:
+    client.add(query(1, order=1, limit=1))
+    client.take()
+    for number in range(MAX_REPLAYED):
+        put(engine, ("items/a", number))
+    client.reconnect(client.tokens.copy())
+    client.take()
+    assert not client.resets
+    client.reconnect(client.tokens.copy())
+    for number in range(MAX_REPLAYED + 1):
+        put(engine, ("items/a", number))
+    client.reconnect()
+    client.take()
+    assert client.resets == 1
+
+
 def test_clearing_the_database_resets_all_who_listen(engine: Engine, client: Client) -> None:
     put(engine, ("items/a", 1))
     client.add(query(1))
@@ -520,14 +554,18 @@ def test_every_snapshot_is_the_database_at_its_read_time(engine: Engine, client:
                 clock.now_us += random.randrange(3 * SECOND_US)
             case 1 | 2 | 3:
                 client.take()
-            case 4 if random.random() < 0.3:
-                client.take()  # or the last answers are lost, as they may be
+            case 4 if random.random() < 0.5:
+                client.take(random.choice((0.0, 0.3, 0.7, 1.0)))  # the stream breaks amidst a batch
                 client.reconnect()
-            case 4 if random.random() < 0.3:
-                client.reconnect()
-            case 5 if random.random() < 0.1:
+            case 5 if random.random() < 0.5:
+                tokens = client.tokens.copy()  # and is opened before all that came is read
+                for _ in range(3):
+                    put(engine, (random.choice(paths), random.randrange(10)))
+                    client.take()
+                client.reconnect({id_: token for id_, token in tokens.items() if id_ in client.targets})
+            case 6 if random.random() < 0.1:
                 engine.clear()
-            case 6 if random.random() < 0.3:
+            case 7 if random.random() < 0.3:
                 id_ = random.choice(list(client.targets))
                 target = client.targets[id_]
                 client.listener.remove(id_)
