@@ -1,6 +1,6 @@
 """The read API over HTTPS: whose request it is, what it asks for, and the answer as JSON.
 
-    GET /groups/{groupId}/balance              a group's balance
+    GET /groups/{groupId}/balance?includes=    a group's balance, once it holds certain writes
     GET /groups/{groupId}/explain?from=&to=    why one member owes another
     GET /balances?pageSize=&pageToken=         the caller's groups, each with its balance
 
@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from datetime import datetime
 from typing import Any
 
 from flask import Request, Response
@@ -30,7 +31,7 @@ from balance.documents.settings import Settings, allowed_origins, app_check_requ
 from balance.documents.sources import is_document_id, members, uid_fault
 from balance.functions import instance
 from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
-from balance.operations import explain
+from balance.operations import explain, includes
 from balance.operations.log import log
 from balance.operations.reading import Cause, Reader, Reading, Unreadable, as_json, net_by_currency
 from balance.protocol.bookkeeper import Bookkeeper
@@ -130,15 +131,24 @@ def _route(request: Request) -> tuple[str, Mapping[str, Any], str]:
 
 def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     started = time.perf_counter()
-    _parameters(request)
-    group, stored = _read_as_member(uid, group_id, _keeper().settings.layout.balance(group_id))
+    settings = _keeper().settings
+    group, stored = _read_as_member(uid, group_id, settings.layout.balance(group_id))
+    asked = _includes(request, settings, group_id, group.read_time)
     reader = _reader()
     reading = reader.judge(group, stored)
+    held: frozenset[str] = frozenset()
+    if asked and isinstance(reading, Reading):
+        found = includes.wait(instance.firestore(), settings, group_id, asked, _RETRY)
+        stored, held = found.stored, found.held
+        reading = reader.judge(group, stored)
     if isinstance(reading, Cause):
         cause = reading
         reading = _RETRY.run(lambda: reader.fall_back(group, stored, cause))
     _log_reading(reading, started, group_id)
-    return as_json(reading, _members(group))
+    answer = as_json(reading, _members(group))
+    if asked:
+        answer["includes"] = includes.told(asked, held, reading.document["asOf"], group.read_time)
+    return answer
 
 
 def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
@@ -257,6 +267,13 @@ def _parameters(request: Request, *known: str) -> dict[str, str]:
         if len(request.args.getlist(name)) > 1:
             raise _invalid(f"{name} is given more than once")
     return {name: request.args[name] for name in known if name in request.args}
+
+
+def _includes(request: Request, settings: Settings, group_id: str, now: datetime) -> list[includes.Asked]:
+    try:
+        return includes.parse(request.args.getlist("includes"), settings.layout, group_id, now)
+    except includes.InvalidInclude as error:
+        raise _invalid(str(error)) from None
 
 
 def _uid_parameter(parameters: Mapping[str, str], name: str) -> str:
