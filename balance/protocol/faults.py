@@ -27,7 +27,9 @@ def source_of(fault: Fields | None) -> str | None:
     return source if segments and len(segments) % 2 == 0 and all(map(is_document_id, segments)) else None
 
 
-def settle(firestore: Firestore, settings: Settings, kind: Kind, source: str, groups: Iterable[str | None]) -> Malformed | None:
+def settle(
+    firestore: Firestore, settings: Settings, kind: Kind | None, source: str, groups: Iterable[str | None]
+) -> Malformed | None:
     """Set or remove the fault of a source document by its present state, in one transaction; returns the fault, if any.
 
     `groups` are those (None: no usable one) in which a fault of an earlier state may stand. May raise TransientError.

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from balance.core.simplify import EXACT_LIMIT, Transfer, suggest
+from balance.core.matching import Transfer
+from balance.core.simplify import EXACT_LIMIT, suggest
 
 Payment = tuple[int, int, int]
 """Debtor and creditor by number, and the amount, negative: in the order in which solutions are preferred."""

@@ -31,13 +31,19 @@ def test_the_scale_counts_minor_units_in_one_of_the_apps_units(currency: str, un
 
 
 @pytest.mark.parametrize("currency", ["XAU", "XXX", "XTS", "usd", "", "US", "USDD", "ÜSD"])
-@pytest.mark.parametrize("unit", list(Unit))
+@pytest.mark.parametrize("unit", [Unit.MAJOR, Unit.MINOR])
 def test_an_unknown_currency_has_no_scale(currency: str, unit: Unit) -> None:
     assert scale(currency, unit) is None
 
 
-def test_major_units_are_the_default() -> None:
-    assert scale("USD") == 100
+def test_an_app_may_have_currencies_of_its_own() -> None:
+    unit = Unit(own=(("BTC", 8), ("POINTS", 0)))
+    assert [scale(currency, unit) for currency in ("BTC", "POINTS", "USD", "XAU")] == [10**8, 1, 100, None]
+    assert [unit.exponent(currency) for currency in ("BTC", "POINTS", "USD", "XAU")] == [8, 0, 2, None]
+    in_minor_units = Unit(is_minor=True, own=(("BTC", 8),))
+    assert scale("BTC", in_minor_units) == 1
+    assert in_minor_units.exponent("BTC") == 8
+    assert (str(Unit.MAJOR), str(in_minor_units)) == ("major", "minor, BTC:8")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from balance.core.simplify import EXACT_LIMIT, Transfer, suggest
+from balance.core.matching import Transfer
+from balance.core.simplify import EXACT_LIMIT, suggest
 
 
 def group(**nets: int) -> dict[str, int]:
