@@ -29,7 +29,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from balance.core.money import scale
+from balance.core.money import Unit
 from balance.database.firestore import Fields, Firestore, Query, Snapshot
 from balance.documents.settings import Settings
 from balance.documents.sources import is_document_id, members
@@ -47,6 +47,7 @@ class View:
     group: Snapshot
     balance: Snapshot
     condition: str
+    unit: Unit
     records: list[Snapshot]
     """The newest first."""
     faults: list[Snapshot]
@@ -98,6 +99,7 @@ def view(firestore: Firestore, settings: Settings, group_id: str, record_count: 
         group,
         balance,
         condition(balance, group_id, settings.unit),
+        settings.unit,
         list(firestore.query(newest, read_time=balance.read_time)),
         list(firestore.query(Query(collection=layout.faults(group_id)), read_time=balance.read_time)),
     )
@@ -128,7 +130,7 @@ def _tables(seen: View, group_id: str) -> Group:
         _head(seen, group_id),
         *_balances(seen.balance.fields or {}),
         _suggestions(seen.balance.fields or {}),
-        _records(seen.records),
+        _records(seen.records, seen.unit),
         _faults(seen.faults),
     )
 
@@ -182,23 +184,23 @@ def _suggestions(balance: Fields) -> Table:
     return table
 
 
-def _records(records: list[Snapshot]) -> Table:
+def _records(records: list[Snapshot], unit: Unit) -> Table:
     table = _table(
         f"records, the newest {len(records)}", "applied at", "outcome", "document", "who owes whom more (+) or less (-)"
     )
     for record in records:
         fields = record.fields or {}
         source = _text(fields.get("source")) + (" (deleted)" if fields.get("deletedAt") else "")
-        cells = (_text(fields.get("appliedAt")), _text(fields.get("outcome")), source, _delta(fields.get("delta")))
+        cells = (_text(fields.get("appliedAt")), _text(fields.get("outcome")), source, _delta(fields.get("delta"), unit))
         table.add_row(*map(escape, cells))
     return table
 
 
-def _delta(delta: Any) -> str:
+def _delta(delta: Any, unit: Unit) -> str:
     """By how much, in major units whatever the app's unit; owing less is the same as being owed more."""
     try:
         return "\n".join(
-            f"{debtor} owes {creditor} {_signed(amount_minor, currency)}"
+            f"{debtor} owes {creditor} {_signed(amount_minor, currency, unit)}"
             for currency, debtors in delta.items()
             for debtor, creditors in debtors.items()
             for creditor, amount_minor in creditors.items()
@@ -207,11 +209,10 @@ def _delta(delta: Any) -> str:
         return "?"
 
 
-def _signed(amount_minor: Any, currency: str) -> str:
-    minor_per_unit = scale(currency)
-    if type(amount_minor) is not int or minor_per_unit is None:
+def _signed(amount_minor: Any, currency: str, unit: Unit) -> str:
+    decimals = unit.exponent(currency)
+    if type(amount_minor) is not int or decimals is None:
         return f"? {currency}"
-    decimals = len(str(minor_per_unit)) - 1
     return f"{Decimal(amount_minor).scaleb(-decimals):+,.{decimals}f} {currency}"
 
 

@@ -1,10 +1,13 @@
-"""ISO 4217 minor-unit exponents: how many decimals an amount in each currency has.
+"""ISO 4217 minor-unit exponents: how many decimals an amount in each currency has, historic currencies included.
 
-The figures are those of ISO 4217 list one as published in the `iso4217` package (a development dependency: a trigger's
-cold start pays nothing for it); a test compares the two. Codes are never removed: a group with old expenses keeps its
-balance when ISO withdraws a currency. Codes to which ISO gives no exponent (gold, testing, "no currency") are absent.
-`python -m scripts.update_currencies` merges a new release. A changed exponent changes what stored integers mean, so it
-needs a new `VERSION` in balances.py.
+A code that ISO's list one has held since 2014: as published there, by the `iso4217` package (a development dependency: a
+trigger's cold start pays nothing for it); a test compares the two. One that was withdrawn since the late 1990s: as in Java's
+table, which kept what ISO's list said; a test compares the two where there is a Java. One that was withdrawn before (ISO's list
+three gives no exponents): 2, as nearly every currency has; should that be too many, no amount is rounded that ought not to be.
+
+Codes are never removed: a group with old expenses keeps its balance when ISO withdraws a currency. Codes to which ISO gives no
+exponent (gold, testing, "no currency") are absent. `python -m scripts.update_currencies` merges a new release. A changed
+exponent changes what stored integers mean, so it needs a new `VERSION` in balances.py. ADR 9 has the reasons.
 """
 
 _CODES_BY_EXPONENT = {
@@ -25,12 +28,8 @@ _CODES_BY_EXPONENT = {
         "UGS UGW USD USN USS UYN UYP UYU UZS VEB VED VEF VES VNC WST XAD XCD XCG XEU YDD YER YUD YUM YUN "
         "ZAL ZAR ZMK ZMW ZRN ZRZ ZWC ZWD ZWG ZWL ZWN ZWR "
     ),
-    3: (
-        "BHD IQD JOD KWD LYD OMR TND "
-    ),
-    4: (
-        "CLF UYW "
-    ),
+    3: ("BHD IQD JOD KWD LYD OMR TND "),
+    4: ("CLF UYW "),
 }
 
 EXPONENTS: dict[str, int] = {code: exponent for exponent, codes in _CODES_BY_EXPONENT.items() for code in codes.split()}

@@ -1,8 +1,8 @@
 """Amounts of money: from what a document holds to integer minor units, and back.
 
-Inside the code an amount is always an `int` of minor units (1250), by the currency's exponent. Outside it is a Firestore number
-in the app's unit: major units (12.5 USD) by default, or minor units (1250). A *scale* is the number of minor units in one of the
-app's units: 100 for USD in major units, 1 for any currency in minor units.
+Inside the code an amount is always an `int` of minor units (1250), by the currency's exponent. Outside it is a Firestore
+number in the app's unit: major units (12.5 USD) by default, or minor units (1250). A *scale* is the number of minor units in
+one of the app's units: 100 for USD in major units, 1 for any currency in minor units.
 
 A document may hold a share that is no whole number of minor units (a third of 10.00). Such a share is kept exactly, as a
 Decimal, until all shares of the document are rounded together: then no cent appears or is lost.

@@ -12,7 +12,17 @@ from typing import Any, Final, NamedTuple, TypeGuard
 from balance import adapter
 from balance.core.ledger import Posting
 from balance.core.matching import match_nets
-from balance.core.money import MAX_AMOUNT_MINOR, Amount, InvalidAmount, Unit, exact_amount, rounded, rounded_together, scale, to_stored
+from balance.core.money import (
+    MAX_AMOUNT_MINOR,
+    Amount,
+    InvalidAmount,
+    Unit,
+    exact_amount,
+    rounded,
+    rounded_together,
+    scale,
+    to_stored,
+)
 from balance.database.firestore import Fields
 
 MAX_SPLITS = 1_000
@@ -122,6 +132,8 @@ def is_deleted(fields: Fields) -> bool | None:
 
 def _expense(group_id: str, fields: Fields, unit: Unit) -> Transaction:
     paid_by, splits = fields.get("paidBy"), fields.get("splits")
+    if "paidBy" in fields and not isinstance(paid_by, str | list):
+        raise _Fault("paidBy", "is neither a string nor a list")
     payer = None if isinstance(paid_by, list) else _uid(fields, "paidBy")
     currency, minor_per_unit = _currency(fields, unit)
     amount_minor = _amount(fields, "amount", minor_per_unit)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from balance.core.money import Unit
 from scripts import show
 from tests.integration.deployment import Deployment, deployment, expense
 
@@ -59,7 +60,7 @@ def test_a_change_is_shown_in_major_units_with_its_sign(app: Deployment, capsys:
      ({"USD": {"p": {"a": "5"}}}, "p owes a ? USD"), ({"USD": {"p": 5}}, "?"), (None, "?")],
 )  # fmt: skip
 def test_a_record_of_anything_is_shown(delta: object, shown: str) -> None:
-    assert show._delta(delta) == shown
+    assert show._delta(delta, Unit.MAJOR) == shown
 
 
 def test_json_holds_the_stored_document_and_the_newest_records_first(
