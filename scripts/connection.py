@@ -11,13 +11,14 @@ from balance import adapter
 from balance.database.firestore import Directory
 from balance.database.sdk import connect
 from balance.documents.settings import InvalidSetting, Settings, from_environment
+from balance.documents.sources import Kind
 from runner import dotenv
 
 EMULATOR_HOST = "FIRESTORE_EMULATOR_HOST"
 
 PARAMETERS_HELP = """\
 parameters:
-  The app's parameters (GROUPS_COLLECTION, EXPENSES_COLLECTION, SETTLEMENTS_COLLECTION, AMOUNT_UNIT,
+  The app's parameters (GROUPS_COLLECTION, EXPENSES_COLLECTION, SETTLEMENTS_COLLECTION, AMOUNT_UNIT, CURRENCIES,
   FIRESTORE_DATABASE, RECORD_TTL_DAYS) must be those of the deployed functions, and balance/adapter.py theirs: so run this in
   the folder of their functions.yaml, where another one with PYTHONPATH=THIS_REPOSITORY. Parameters are read from .env and
   .env.PROJECT there, as the Firebase CLI does, the second over the first; the environment over both; --param over all.
@@ -88,8 +89,9 @@ def _dotenv(path: Path) -> dict[str, str]:
 def _said(project: str, settings: Settings) -> str:
     """By what the app's documents will be read: other parameters than the functions' would make every balance wrong."""
     layout = settings.layout
+    collections = ", ".join([layout.groups, *map(layout.collection, Kind)])
     return (
-        f"project {project}, database {settings.database}: {layout.groups}, {layout.expenses}, {layout.settlements}; "
+        f"project {project}, database {settings.database}: {collections}; "
         f"amounts in {settings.unit} units; fields as in {adapter.__file__}"
     )
 

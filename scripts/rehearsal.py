@@ -39,8 +39,9 @@ from balance.core.money import Unit
 from balance.database.firestore import Firestore, Set, transaction
 from balance.database.sdk import connect
 from balance.documents import balances
+from balance.documents.layout import Layout
 from balance.documents.settings import Settings, from_environment
-from balance.documents.sources import Kind, Transaction, parse
+from balance.documents.sources import Transaction, parse
 from balance.operations.reconcile import State
 from balance.protocol.rebuild import read_history
 from runner.session import CallFailed, call
@@ -49,6 +50,7 @@ from scripts.unsigned_token import unsigned_token
 OLDEST = timedelta(seconds=30)
 """How old an answer may be."""
 
+LAYOUT = Layout()
 SWITCHED = ("on_expense_written", "on_settlement_written", "balance_api", "reconcile_balances")
 MEMBERS = ("ana", "bo", "chidi", "dara", "elif")
 CURRENCIES = ("EUR", "USD", "JPY")
@@ -139,8 +141,7 @@ class App:
     def _note(self, group_id: str, committed: datetime) -> None:
         ledger: Ledger = {}
         for path, fields in self._documents[group_id].items():
-            kind = Kind.EXPENSE if path.startswith("expenses/") else Kind.SETTLEMENT
-            parsed = parse(kind, fields, Unit.MAJOR)
+            parsed = parse(LAYOUT.kind(path), fields, Unit.MAJOR)
             assert isinstance(parsed, Transaction), f"{path} is malformed: {parsed}"
             post(ledger, parsed.postings)
         timeline = self.timelines[group_id]
