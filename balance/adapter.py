@@ -2,8 +2,8 @@
 
 Each function receives a document's fields as the app wrote them and returns them under the names of the contract:
 
-- expense: `groupId`, `paidBy` (a uid, or a list of `{uid, amount}`), `amount`, `currency`, `splits` (a list of `{uid, amount}`),
-  `deletedAt`
+- expense: `groupId`, `paidBy` (a uid, or a list of `{uid, amount}`), `amount`, `currency`, `splits` (a list of
+  `{uid, amount}`), `deletedAt`
 - settlement: `groupId`, `payerId`, `payeeId`, `amount`, `currency`, `deletedAt`
 - group: `members` (a list of uids, or a map keyed by uid), `deletedAt`
 

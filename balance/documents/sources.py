@@ -251,7 +251,7 @@ def _currency(fields: Fields, unit: Unit) -> tuple[str, int]:
     code = currency.upper() if currency.isascii() else currency
     minor_per_unit = scale(code, unit)
     if minor_per_unit is None:
-        raise _Fault("currency", f"{currency[:20]!r} is neither an ISO 4217 code with a minor unit nor one of CURRENCIES")
+        raise _Fault("currency", f"{currency[:20]!r} is not an ISO 4217 code with a minor unit, nor one of CURRENCIES")
     return code, minor_per_unit
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from balance.core.money import Unit
+from balance.documents.balances import VERSION
 from scripts import show
 from tests.integration.deployment import Deployment, deployment, expense
 
@@ -88,9 +89,9 @@ def test_a_group_without_balance_and_a_group_that_is_not_there(app: Deployment, 
 @pytest.mark.parametrize(
     "balance",
     [
-        {"version": 1, "balancesByCurrency": "lost", "simplifiedDebts": "lost"},
-        {"version": 1, "balancesByCurrency": {"USD": "lost"}, "simplifiedDebts": [5, {"from": 1}]},
-        {"version": 1, "balancesByCurrency": {"USD": {"ana": {"owes": 5}}}, "simplifiedDebts": None, "asOf": "never"},
+        {"version": VERSION, "balancesByCurrency": "lost", "simplifiedDebts": "lost"},
+        {"version": VERSION, "balancesByCurrency": {"USD": "lost"}, "simplifiedDebts": [5, {"from": 1}]},
+        {"version": VERSION, "balancesByCurrency": {"USD": {"ana": {"owes": 5}}}, "simplifiedDebts": None, "asOf": "never"},
     ],
 )
 def test_a_corrupt_balance_is_shown_as_it_is(

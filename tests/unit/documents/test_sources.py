@@ -257,12 +257,12 @@ CURRENCY_FAULTS = [
     (MISSING, "is missing"),
     (None, "is not a string"),
     (840, "is not a string"),
-    ("", "'' is neither an ISO 4217 code with a minor unit nor one of CURRENCIES"),
-    ("XAU", "'XAU' is neither an ISO 4217 code with a minor unit nor one of CURRENCIES"),
-    ("US", "'US' is neither an ISO 4217 code with a minor unit nor one of CURRENCIES"),
-    (" USD", "' USD' is neither an ISO 4217 code with a minor unit nor one of CURRENCIES"),
-    ("ßP", "'ßP' is neither an ISO 4217 code with a minor unit nor one of CURRENCIES"),  # upper-cased it would be SSP
-    ("X" * 10_000, "'XXXXXXXXXXXXXXXXXXXX' is neither an ISO 4217 code with a minor unit nor one of CURRENCIES"),
+    ("", "'' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
+    ("XAU", "'XAU' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
+    ("US", "'US' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
+    (" USD", "' USD' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
+    ("ßP", "'ßP' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),  # upper-cased it would be SSP
+    ("X" * 10_000, "'XXXXXXXXXXXXXXXXXXXX' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
 ]
 GROUP_FAULTS = [
     (MISSING, "is missing"),
