@@ -35,7 +35,7 @@ from itertools import accumulate
 
 from balance.core.matching import Transfer, match
 
-EXACT_LIMIT = 14
+EXACT_LIMIT = 16
 """Up to this many members who are not at zero, the suggestions are provably the fewest; above, a good heuristic."""
 
 
@@ -117,11 +117,11 @@ def _fewest(debtors: list[str], debts: list[int], creditors: list[str], claims: 
     return tuple(transfers)
 
 
-_FIELD = 5  # bits: counts up to EXACT_LIMIT and a spare one
+_FIELD = 5  # bits: how many have one net is less than EXACT_LIMIT; and a spare one
 _SIZE_AT = _FIELD * EXACT_LIMIT
 _TOTAL_AT = _SIZE_AT + _FIELD
 _MULTISET = (1 << _TOTAL_AT) - 1
-_SPARE = sum(1 << at + _FIELD - 1 for at in range(0, _TOTAL_AT, _FIELD))
+_SPARE = sum(1 << at + _FIELD - 1 for at in range(0, _SIZE_AT, _FIELD))
 
 
 class _Blocks:
@@ -129,8 +129,8 @@ class _Blocks:
 
     Members with equal nets are interchangeable in a count, so a set of members is counted as a multiset of nets. That is one
     integer: a field for each distinct net, debts first, with how many there are; then a field with the multiset's size; while
-    multisets are being matched, above it all, their total. The highest bit of each field is spare: with it set in the
-    minuend, one subtraction compares all fields of two multisets.
+    multisets are being matched, above it all, their total. The highest bit of each net's field is spare: with it set in the
+    minuend, one subtraction compares the fields of all nets of two multisets.
     """
 
     def __init__(self, debts: list[int], claims: list[int]) -> None:
