@@ -21,7 +21,7 @@ from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
 from emulator.errors import RpcError
 from emulator.index import string_equalities
 from emulator.paths import NAME, FieldPath, get_field, parse_field_path, set_field
-from emulator.values import ARRAY, NAN_KEY, NULL_KEY, REFERENCE, SortKey, name_key, sort_key
+from emulator.values import ARRAY, NAN_KEY, NULL_KEY, REFERENCE, SortKey, id_key, name_key, sort_key
 
 # https://firebase.google.com/docs/firestore/query-data/queries#query_limitations
 MAX_DISJUNCTIONS = 30
@@ -111,6 +111,7 @@ class PreparedQuery:
         orders = [_order(each) for each in query.order_by]
         if where is not None:
             _check_filters(where, len(orders), is_subcollection=parent.count("/") > 4)
+        _check_descendants(query.from_[0], orders, where, is_below_document=parent.count("/") > 4)
         self._matches = _compiled(where) if where is not None else None
         self._orders = _full_orders(orders, where)
         self._start = _cursor(query.start_at, "start_at", orders) if query.HasField("start_at") else None
@@ -144,7 +145,7 @@ class PreparedQuery:
     def _keyed(self, documents: Iterable[Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """Documents with the keys of the fields to order by; only those that have them all."""
         paths = [order.path for order in self._orders if order.path != NAME]
-        # Within one collection, names are in the order of their strings.
+        # Within one collection, only the last ids differ.
         spans_collections = self.all_descendants or not self.collection_id
         full_names = spans_collections or self._start is not None or self._end is not None
         for document in documents:
@@ -152,7 +153,7 @@ class PreparedQuery:
             values = [get_field(fields, path) for path in paths]
             if all(value is not None for value in values):
                 name = document.name
-                yield (*map(sort_key, values), name_key(name) if full_names else name), document
+                yield (*map(sort_key, values), name_key(name) if full_names else id_key(name)), document
 
     def _bound(self, keyed: Sequence[tuple[tuple[Any, ...], Any]], cursor: _Cursor | None, default: int) -> int:
         """How many of the ordered documents lie before a cursor."""
@@ -296,13 +297,31 @@ def _check_filters(where: _Condition | _Junction, orders: int, is_subcollection:
     normal_form = _normal_form(where)
     for conjunction in normal_form:
         if sum(condition.op in _OF_ARRAYS for condition in conjunction) > 1:
-            raise _invalid("where: only one ARRAY_CONTAINS or ARRAY_CONTAINS_ANY may be in a disjunction.")
+            raise _invalid("A maximum of 1 'ARRAY_CONTAINS' filter is allowed per disjunction.")  # production's words
     filters = sum(len(each) * prod(condition.alternatives for condition in each) for each in normal_form)
     if filters + orders + is_subcollection > MAX_FILTERS_AND_ORDERS:
         raise _invalid(
             f"where: {filters} filters in disjunctive normal form with {orders} orders"
             f"{' of a subcollection' if is_subcollection else ''} are too many; {MAX_FILTERS_AND_ORDERS} are allowed in all."
         )
+
+
+def _check_descendants(
+    selector: Any, orders: Sequence[_Order], where: _Condition | _Junction | None, *, is_below_document: bool
+) -> None:
+    """Refuse what no index of production serves, in production's words: see README.md, "What it was held against"."""
+    filtered = [condition.path for condition in _conditions(where) if condition.path != NAME] if where is not None else []
+    ordered = [order.path for order in orders if order.path != NAME]
+    is_backwards = any(order.descending for order in orders)
+    if selector.all_descendants and is_below_document and (filtered or ordered):
+        raise _invalid("collection group queries are only allowed at the root parent")
+    if not selector.collection_id:
+        if filtered:
+            raise _invalid(f"kind is required for filter: {'.'.join(filtered[0])}")
+        if ordered or is_backwards:
+            raise _invalid("kind is required for all orders except __key__ ascending")
+    elif selector.all_descendants and is_below_document and is_backwards:
+        raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, "The query requires an index. There is none that could serve it.")
 
 
 def _has_or(where: _Condition | _Junction) -> bool:
@@ -395,7 +414,8 @@ def _key_test(condition: _Condition) -> Callable[[SortKey], bool]:
     if op == _Op.ARRAY_CONTAINS.value:
         return _list_test(_Op.ARRAY_CONTAINS_ANY.value, [wanted])
     compare, rank = _RANGES[op], wanted[0]
-    return lambda key: key[0] == rank and compare(key, wanted)
+    # NaN is in the order of numbers, before all others, but in no range.
+    return lambda key: key[0] == rank and compare(key, wanted) and key != NAN_KEY
 
 
 def _list_test(op: int, keys: Iterable[SortKey]) -> Callable[[SortKey], bool]:

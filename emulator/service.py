@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, TypeVar
 
 import grpc
-from google.cloud.firestore_v1.types import firestore, write
+from google.cloud.firestore_v1.types import TransactionOptions, firestore, write
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
@@ -23,8 +24,12 @@ from emulator.transactions import Waiting
 T = TypeVar("T")
 
 MAX_BATCH_WRITES = 500
+MAX_AGGREGATIONS = 5
 DEFAULT_PAGE_SIZE = 300
 _ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+_DATABASE_DEFAULT = TransactionOptions.ConcurrencyMode.CONCURRENCY_MODE_UNSPECIFIED.value
+_OPTIMISTIC = TransactionOptions.ConcurrencyMode.OPTIMISTIC.value
 
 _Write = write.Write.pb()
 _WriteResult = write.WriteResult.pb()
@@ -275,7 +280,9 @@ def _consistency(engine: Engine, request: Any) -> tuple[bytes | None, int | None
 def _begin(engine: Engine, options: Any, read_write: bool) -> bytes:
     mode = options.WhichOneof("mode")
     if mode == "read_write" or (mode is None and read_write):
-        return engine.begin(retry_of=options.read_write.retry_transaction or None)
+        chosen = options.read_write
+        optimistic = None if chosen.concurrency_mode == _DATABASE_DEFAULT else chosen.concurrency_mode == _OPTIMISTIC
+        return engine.begin(retry_of=chosen.retry_transaction or None, optimistic=optimistic)
     read_only = options.read_only
     read_time_us = _microseconds(read_only.read_time) if read_only.HasField("read_time") else None
     return engine.begin(read_write=False, read_time_us=read_time_us)
@@ -297,15 +304,22 @@ def _page_size(request: Any) -> int:
 def _counts(aggregation: Any) -> dict[str, int | None]:
     """The aliases under which the count is wanted, each with the number up to which to count."""
     counts: dict[str, int | None] = {}
-    if not 1 <= len(aggregation.aggregations) <= 5:
-        raise _invalid("aggregations: give one to five.")
-    for number, each in enumerate(aggregation.aggregations, 1):
+    number_of_aggregations = len(aggregation.aggregations)
+    if not number_of_aggregations:
+        raise _invalid("Aggregations can not be empty.")  # this and the next two in production's words
+    if number_of_aggregations > MAX_AGGREGATIONS:
+        raise _invalid(
+            f"The maximum number of aggregations allowed in an aggregation query is {MAX_AGGREGATIONS}. "
+            f"Received: {number_of_aggregations}"
+        )
+    unnamed = itertools.count(1)
+    for each in aggregation.aggregations:
         operator = each.WhichOneof("operator")
         if operator != "count":
             raise RpcError(grpc.StatusCode.UNIMPLEMENTED, f"The aggregation {operator} is not implemented here.")
-        alias = each.alias or f"field_{number}"
+        alias = each.alias or f"field_{next(unnamed)}"
         if alias in counts:
-            raise _invalid(f"aggregations: the alias {alias!r} is used twice.")
+            raise _invalid(f"Aggregation aliases contain duplicate alias: {alias}.")
         up_to = each.count.up_to.value if each.count.HasField("up_to") else None
         if up_to is not None and up_to <= 0:
             raise _invalid("aggregations: up_to must be greater than zero.")

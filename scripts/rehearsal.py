@@ -51,7 +51,14 @@ OLDEST = timedelta(seconds=30)
 """How old an answer may be."""
 
 LAYOUT = Layout()
-SWITCHED = ("on_expense_written", "on_settlement_written", "balance_api", "reconcile_balances")
+SWITCHED = (
+    "on_expense_written",
+    "on_settlement_written",
+    "on_group_created",
+    "on_group_deleted",
+    "balance_api",
+    "reconcile_balances",
+)
 MEMBERS = ("ana", "bo", "chidi", "dara", "elif")
 CURRENCIES = ("EUR", "USD", "JPY")
 POLLERS = 2
@@ -225,7 +232,8 @@ def essence(document: dict[str, Any]) -> Any:
 
 def essence_of(ledger: Ledger) -> Any:
     """The same of a recalculation."""
-    return essence(balances.document("", balances.of_ledger(ledger), datetime.now(UTC), Unit.MAJOR))
+    now = datetime.now(UTC)
+    return essence(balances.document("", balances.Stored(balances.of_ledger(ledger), now, now), Settings()))
 
 
 # -------------------------------------------------------------------------------------------------------- the rehearsal

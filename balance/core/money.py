@@ -10,8 +10,9 @@ Decimal, until all shares of the document are rounded together: then no cent app
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
+from functools import cached_property
 from typing import ClassVar
 
 from balance.core.currencies import EXPONENTS
@@ -29,7 +30,7 @@ Amount = int | Decimal
 """In minor units, exactly: an int when it is whole, else a Decimal."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unit:
     """What a number in the app's documents counts, for each currency that they may name."""
 
@@ -37,16 +38,15 @@ class Unit:
     """Minor units (1250), not major ones (12.5)."""
     own: tuple[tuple[str, int], ...] = ()
     """The app's own currencies with their exponents, beside those of ISO 4217."""
-    scales: dict[str, int] = field(init=False, repr=False, compare=False)
-    """By currency."""
 
     MAJOR: ClassVar["Unit"]
     MINOR: ClassVar["Unit"]
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def scales(self) -> dict[str, int]:
+        """By currency."""
         exponents = {**EXPONENTS, **dict(self.own)}
-        scales = dict.fromkeys(exponents, 1) if self.is_minor else {code: 10**digits for code, digits in exponents.items()}
-        object.__setattr__(self, "scales", scales)
+        return dict.fromkeys(exponents, 1) if self.is_minor else {code: 10**digits for code, digits in exponents.items()}
 
     def exponent(self, currency: str) -> int | None:
         """How many decimals a major unit of the currency has; None when the currency is unknown."""

@@ -29,6 +29,7 @@ MAX_SPLITS = 1_000
 """Of an expense; and so many payers."""
 _MAX_ID_BYTES = 1_500
 _SHORT_ID = _MAX_ID_BYTES // 4
+_MAX_REASON = 200
 
 
 class Kind(StrEnum):
@@ -97,7 +98,13 @@ def parse(kind: Kind | None, fields: Fields | None, unit: Unit, group_in_path: s
     """
     if fields is None or kind is None:
         return NOTHING
-    renamed = _renamed(kind, fields)
+    try:
+        renamed = read(kind, fields)
+    except AdapterFailed as error:
+        named = fields.get(adapter.GROUP_ID_FIELD) if group_in_path is None else group_in_path
+        return Malformed("adapter", str(error), named if is_document_id(named) else None)
+    if renamed is None:
+        return NOTHING
     deleted = is_deleted(renamed)
     if deleted:
         return NOTHING
@@ -113,10 +120,20 @@ def parse(kind: Kind | None, fields: Fields | None, unit: Unit, group_in_path: s
         return Malformed(fault.field, fault.reason, group_id)
 
 
-def _renamed(kind: Kind, fields: Fields) -> Fields:
-    """The document under the contract's field names: by the adapter's function of the kind's name."""
-    rename: Callable[[Fields], Fields] = getattr(adapter, kind)
-    return rename(fields)
+class AdapterFailed(Exception):
+    """The app's adapter could not read a document; the message says why."""
+
+
+def read(kind: Kind, fields: Fields) -> Fields | None:
+    """A document under the contract's field names; None when the adapter says that it is not ours. Raises AdapterFailed."""
+    rename: Callable[[Fields], Fields | None] = getattr(adapter, kind)
+    try:
+        renamed = rename(fields)
+    except Exception as error:
+        raise AdapterFailed(f"{type(error).__name__} {error}"[:_MAX_REASON]) from error
+    if renamed is not None and not isinstance(renamed, Mapping):
+        raise AdapterFailed(f"returned a {type(renamed).__name__}, not a map of fields")
+    return renamed
 
 
 def is_deleted(fields: Fields) -> bool | None:

@@ -37,6 +37,9 @@ def balance() -> dict[str, Any]:
         "simplifiedDebts": [{"from": {"uid": "bo"}, "to": {"uid": "ana"}, "amount": 5, "currency": "USD"}],
         "lastUpdatedAt": datetime.now(UTC),
         "version": VERSION,
+        "rules": "0:f00d",
+        "incarnation": datetime.now(UTC),
+        "faults": 0,
         "asOf": datetime.now(UTC),
         "detail": "pairs",
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from balance.core.money import Unit
+from balance.documents import rules
 from balance.documents.balances import VERSION
 from scripts import show
 from tests.integration.deployment import Deployment, deployment, expense
@@ -89,15 +90,15 @@ def test_a_group_without_balance_and_a_group_that_is_not_there(app: Deployment, 
 @pytest.mark.parametrize(
     "balance",
     [
-        {"version": VERSION, "balancesByCurrency": "lost", "simplifiedDebts": "lost"},
-        {"version": VERSION, "balancesByCurrency": {"USD": "lost"}, "simplifiedDebts": [5, {"from": 1}]},
-        {"version": VERSION, "balancesByCurrency": {"USD": {"ana": {"owes": 5}}}, "simplifiedDebts": None, "asOf": "never"},
+        {"balancesByCurrency": "lost", "simplifiedDebts": "lost"},
+        {"balancesByCurrency": {"USD": "lost"}, "simplifiedDebts": [5, {"from": 1}]},
+        {"balancesByCurrency": {"USD": {"ana": {"owes": 5}}}, "simplifiedDebts": None, "asOf": "never"},
     ],
 )
 def test_a_corrupt_balance_is_shown_as_it_is(
     app: Deployment, capsys: pytest.CaptureFixture[str], balance: dict[str, object]
 ) -> None:
-    app.set_balance("lisbon", balance)
+    app.set_balance("lisbon", {"version": VERSION, "rules": str(rules.current(app.keeper.settings)), **balance})
     app.client.document("groups/lisbon/balanceEvents/x").set({"appliedAt": "never", "delta": ["lost"]})
     assert show.main(["lisbon"]) == 0
     assert "corrupt" in capsys.readouterr().out

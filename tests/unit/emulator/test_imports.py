@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[3] / "emulator"
 PURE = [
-    *("changes", "engine", "errors", "index", "locks", "names", "paths"),
+    *("changes", "engine", "errors", "footprints", "index", "locks", "names", "paths"),
     *("query", "statistics", "store", "transactions", "values", "writes"),
 ]
 
