@@ -6,7 +6,7 @@ table, which kept what ISO's list said; a test compares the two where there is a
 three gives no exponents): 2, as nearly every currency has; should that be too many, no amount is rounded that ought not to be.
 
 Codes are never removed: a group with old expenses keeps its balance when ISO withdraws a currency. Codes to which ISO gives no
-exponent (gold, testing, "no currency") are absent. `python -m scripts.update_currencies` merges a new release. A changed
+exponent (gold, testing, "no currency") are absent. `balance currencies` merges a new release. A changed
 exponent changes what stored integers mean, so it needs a new `VERSION` in balances.py. ADR 9 has the reasons.
 """
 
