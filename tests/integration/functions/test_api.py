@@ -542,6 +542,35 @@ def test_a_debt_is_explained_by_pairs_and_these_by_transactions(api: ReadApi) ->
     assert reverse["pairs"] == dollars["pairs"]
 
 
+def test_refunds_several_payers_and_thirds_are_explained_by_what_they_do_to_each_pair(api: ReadApi) -> None:
+    api.group("g1", "ana", "bo", "cy")
+
+    def write(name: str, paid_by: object, **shares: float) -> None:
+        splits = [{"uid": uid, "amount": amount} for uid, amount in shares.items()]
+        fields = {"groupId": "g1", "paidBy": paid_by, "amount": sum(shares.values()), "currency": "USD", "splits": splits}
+        api.database.document(f"expenses/{name}").set(fields)
+
+    write("bill", "ana", ana=30, bo=30, cy=30)
+    write("refund", "ana", ana=-10, bo=-10, cy=-10)
+    write("two-payers", [{"uid": "ana", "amount": 4}, {"uid": "bo", "amount": 8}], ana=4, bo=4, cy=4)
+    write("thirds", "ana", ana=10 / 3, bo=10 / 3, cy=10 / 3)
+
+    dollars = api.get("/groups/g1/explain?from=bo&to=ana").json["byCurrency"]["USD"]
+    told = {
+        (pair["from"]["uid"], pair["to"]["uid"]): (
+            pair["amount"],
+            {part["source"].removeprefix("expenses/"): part["amount"] for part in pair["transactions"]},
+        )
+        for pair in dollars["pairs"]
+    }
+    assert told == {
+        ("bo", "ana"): (23.33, {"bill": 30, "refund": -10, "thirds": 3.33}),
+        ("cy", "ana"): (23.33, {"bill": 30, "refund": -10, "thirds": 3.33}),
+        ("cy", "bo"): (4, {"two-payers": 4}),
+    }
+    assert dollars["netBalances"] == {"bo": -19.33, "ana": 46.66}
+
+
 def test_a_users_own_net_balance_is_explained(api: ReadApi) -> None:
     dinner(api)
     dollars = api.get("/groups/g1/explain?from=ana&to=ana").json["byCurrency"]["USD"]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from balance.documents.balances import VERSION
 from balance.functions.api import _ROUTES, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from balance.operations.explain import MAX_TRANSACTIONS_PER_PAIR
 from balance.operations.includes import MAX_WRITES
@@ -61,7 +62,7 @@ def server() -> Iterator[Served]:
                         "currency": currency,
                     }
                     database.collection("expenses").add({**fields, "splits": splits})
-        database.document("groups/malformed/metadata/balance").set({"version": 1})
+        database.document("groups/malformed/metadata/balance").set({"version": VERSION})
         splits = [{"uid": "bo", "amount": 10**12}] * 1000
         for _ in range(2):  # beyond what can be stored
             fields = {"groupId": "large", "paidBy": "ana", "amount": 10**12, "currency": "JPY", "splits": splits}
