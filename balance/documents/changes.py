@@ -34,6 +34,8 @@ class Result:
     """When the balance was committed, by the server; None when nothing was."""
     balance: Balance | None = None
     """The balance that was committed, if one was."""
+    reads: int = 0
+    """How many documents a rebuild read for it."""
     delta: Ledger = field(default_factory=dict)
     """What the change asked for."""
 

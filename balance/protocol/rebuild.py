@@ -163,7 +163,7 @@ def _write(
             *records.creations(changes, recorded, Outcome.REBUILT, settings),
         ]
     )
-    result = Result(group_id, Outcome.REBUILT, committed_at, balance)
+    result = Result(group_id, Outcome.REBUILT, committed_at, balance, reads=len(history.versions))
     duplicate = Result(group_id, Outcome.DUPLICATE)
     return [*(result if record.fields is None else duplicate for record in recorded), result]
 
