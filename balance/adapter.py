@@ -24,6 +24,10 @@ MEMBERS_FIELD = "members"
 """The field of the app's groups in which a member's groups are searched."""
 
 
+DELETED_FIELD = "deletedAt"
+"""The field of the app's groups that tells a deleted one; lists of groups read this and the members, nothing else."""
+
+
 def expense(fields: Fields) -> Fields | None:
     """An expense under the contract's field names."""
     return fields

@@ -119,6 +119,14 @@ def revocation_checked(environment: Mapping[str, str]) -> bool:
     return _choice(environment, "CHECK_REVOKED", ("off", "on")) == "on"
 
 
+def reads_per_minute(environment: Mapping[str, str]) -> int:
+    """The parameter READS_PER_MINUTE: how many documents one caller may have the read API read beyond stored balances."""
+    value = environment.get("READS_PER_MINUTE") or "20000"
+    if not value.isdecimal() or not 100 <= int(value) <= 10_000_000:
+        raise InvalidSetting(f"READS_PER_MINUTE is {value!r}; it must be a whole number from 100 to 10000000")
+    return int(value)
+
+
 def _choice(environment: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
     """One of the choices; the first by default."""
     value = environment.get(name) or choices[0]

@@ -17,7 +17,7 @@ import yaml
 
 from balance.documents.balances import VERSION
 from balance.functions.api import _ROUTES, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from balance.operations.explain import MAX_TRANSACTIONS_PER_PAIR
+from balance.operations import explain
 from balance.operations.includes import MAX_WRITES
 from scripts.unsigned_token import unsigned_token
 from tests.integration.served import PROJECT, Served, served
@@ -83,6 +83,7 @@ def url(server: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "ALLOWED_ORIGINS": "https://app.example.com",
         "THREADS": "8",
+        "READS_PER_MINUTE": "10000000",
     }
     command = [sys.executable, "-m", "functions_framework", "--target", "balance_api", "--host", "127.0.0.1"]
     log = tmp_path_factory.mktemp("function") / "log"
@@ -157,4 +158,7 @@ def test_paths_and_bounds_are_those_of_the_code() -> None:
     (writes,) = [p["schema"] for p in described["paths"]["/groups/{groupId}/balance"]["get"]["parameters"]]
     assert writes["maxItems"] == MAX_WRITES
     pair = described["components"]["schemas"]["ExplainedPair"]["properties"]["transactions"]
-    assert pair["maxItems"] == MAX_TRANSACTIONS_PER_PAIR
+    assert pair["maxItems"] == explain.MAX_PAGE_SIZE
+    parameters = described["paths"]["/groups/{groupId}/explain"]["get"]["parameters"]
+    (size,) = [p["schema"] for p in parameters if p["name"] == "pageSize"]
+    assert (size["maximum"], size["default"]) == (explain.MAX_PAGE_SIZE, explain.DEFAULT_PAGE_SIZE)
