@@ -35,8 +35,11 @@ def balance() -> dict[str, Any]:
         "balancesByCurrency": {"USD": {"ana": row("ana", {}, {"bo": 5}, 5), "bo": row("bo", {"ana": 5}, {}, -5)}},
         "simplifiedDebts": [{"from": {"uid": "bo"}, "to": {"uid": "ana"}, "amount": 5, "currency": "USD"}],
         "lastUpdatedAt": datetime.now(UTC),
-        "version": 1,
+        "version": 2,
+        "rules": "0:x",
         "asOf": datetime.now(UTC),
+        "incarnation": datetime.now(UTC),
+        "faults": 0,
         "detail": "pairs",
     }
 
