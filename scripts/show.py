@@ -141,7 +141,7 @@ def sections(seen: View) -> list[Section]:
         _head(seen),
         *_balances(balance, seen.unit),
         _suggestions(balance, seen.unit),
-        _records(seen.records),
+        _records(seen.records, seen.unit),
         _faults(seen),
         *([left_out.section(seen.tally)] if seen.tally else ()),
     ]
@@ -196,13 +196,13 @@ def _suggestions(balance: Fields, unit: Unit) -> Section:
     return Section("suggestion", "suggestions", ("who pays whom", "amount"), rows, frozenset({"amount"}))
 
 
-def _records(records: list[Snapshot]) -> Section:
+def _records(records: list[Snapshot], unit: Unit) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for record in records:
         fields = record.fields or {}
         source = f"{fields.get('source', '-')}" + (" (deleted)" if fields.get("deletedAt") else "")
         rows.append((moment(fields.get("appliedAt")), f"{fields.get('outcome', '-')}", source))
-        rows += [("", "", _indented(cell)) for cell in changes(fields.get("delta"))]
+        rows += [("", "", _indented(cell)) for cell in changes(fields.get("delta"), unit)]
     return Section(
         "record", f"records, the newest {len(records)}", ("applied at", "outcome", "document, and what it changed"), rows
     )
