@@ -7,11 +7,13 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
+from balance.documents import settings
 from balance.documents.sources import Kind
 from balance.functions import triggers
 from balance.functions.identity import refuse_unsigned_tokens
 
 refuse_unsigned_tokens(os.environ)
+settings.check(os.environ)
 
 
 @functions_framework.cloud_event
@@ -24,6 +26,18 @@ def on_expense_written(event: CloudEvent) -> None:
 def on_settlement_written(event: CloudEvent) -> None:
     """A document of the settlements collection was created, changed or deleted."""
     _on_written(Kind.SETTLEMENT, event)
+
+
+@functions_framework.cloud_event
+def on_group_created(event: CloudEvent) -> None:
+    """A group's document was created, perhaps again: it gets a balance of its own."""
+    triggers.handle_group(event.data or b"", event_id=event["id"], is_created=True)
+
+
+@functions_framework.cloud_event
+def on_group_deleted(event: CloudEvent) -> None:
+    """A group's document was deleted: its balance goes, too."""
+    triggers.handle_group(event.data or b"", event_id=event["id"], is_created=False)
 
 
 @functions_framework.http

@@ -7,6 +7,7 @@ from balance.core.ledger import Ledger
 from balance.database.firestore import TransientError
 from balance.documents.balances import Balance
 from balance.documents.outcome import Outcome
+from balance.documents.tally import Tally
 from balance.documents.writes import SourceWrite
 
 
@@ -18,6 +19,9 @@ class GroupChange:
     event_id: str
     delta: Ledger
     """Not empty."""
+    is_dated: bool = True
+    """False when the event lacked a time: then `write` cannot be told from others of its document, and `write.update_time` is
+    only an instant by which it had been committed. Such a change can only be rebuilt in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Result:
     """The balance that was committed, if one was."""
     delta: Ledger = field(default_factory=dict)
     """What the change asked for."""
+    tally: Tally | None = None
+    """Of a rebuild: what became of the group's documents."""
 
 
 class NewerVersion(Exception):

@@ -8,25 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from balance.core.money import Unit
-from balance.database.firestore import Firestore, Snapshot
+from balance.database.firestore import Firestore, Query, Snapshot
 from balance.database.retry import Retry
-from balance.documents import balances
-from balance.documents.balances import VERSION, CorruptBalance
+from balance.documents.judgement import Condition, judge
 from balance.documents.outcome import Outcome
+from balance.documents.sources import Malformed
+from balance.documents.tally import Tally
 from balance.protocol.bookkeeper import Bookkeeper
-
-
-class Condition(StrEnum):
-    """How a stored balance stands to this code, before anything is recalculated."""
-
-    CURRENT = "current"
-    MISSING = "missing"
-    STALE = "stale"
-    """Of an older version, or marked to be rebuilt."""
-    CORRUPT = "corrupt"
-    NEWER = "newer"
-    """Written by newer code: only force overwrites it."""
+from balance.protocol.rebuild import read_history
 
 
 class Step(StrEnum):
@@ -53,20 +42,8 @@ class Filled:
     was: Condition | None
     """None when even that could not be read."""
     error: str | None = None
-
-
-def condition(stored: Snapshot, group_id: str, unit: Unit) -> Condition:
-    """The condition of a stored balance: CURRENT when an event would add its delta to it."""
-    if stored.fields is None:
-        return Condition.MISSING
-    version = balances.stored_version(stored.fields)
-    if version != VERSION:
-        return Condition.NEWER if version > VERSION else Condition.STALE
-    try:
-        balance = balances.parse(stored.fields, group_id, unit)
-    except CorruptBalance:
-        return Condition.CORRUPT
-    return Condition.CURRENT if balance.as_of <= stored.read_time else Condition.CORRUPT
+    tally: Tally | None = None
+    """What became of its documents, as far as they were read: with a current balance, only those that are in none."""
 
 
 def fill(
@@ -77,29 +54,60 @@ def fill(
     Raises nothing that concerns a single group: it is told in the result, for one group must not stop a fleet.
     """
     settings = keeper.settings
-    paths = [settings.layout.balance(group_id) for group_id in group_ids]
+    layout = settings.layout
+    paths = [layout.group(group_id) for group_id in group_ids] + [layout.balance(group_id) for group_id in group_ids]
     try:
-        stored = Retry().run(lambda: firestore.get(paths))
+        read = Retry().run(lambda: firestore.get(paths))
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets its name and the other groups go on
         return [Filled(group_id, Step.FAILED, None, reason(error)) for group_id in group_ids]
     results = []
-    for group_id, snapshot in zip(group_ids, stored, strict=True):
-        was = condition(snapshot, group_id, settings.unit)
+    for group_id, group, stored in zip(group_ids, read[: len(group_ids)], read[len(group_ids) :], strict=True):
+        was = judge(stored, group_id, settings, group).condition
         if was is Condition.CURRENT and not force:
-            results.append(Filled(group_id, Step.SKIPPED, was))
+            results.append(_skip(firestore, keeper, group_id, stored, was))
+        elif group.fields is None:
+            results.append(Filled(group_id, Step.GONE, was))
         elif dry_run:
-            results.append(Filled(group_id, Step.WOULD_REBUILD, was))
+            results.append(_look(firestore, keeper, group_id, was))
         else:
             results.append(_rebuild(keeper, group_id, was, force=force))
     return results
 
 
+def _skip(firestore: Firestore, keeper: Bookkeeper, group_id: str, stored: Snapshot, was: Condition) -> Filled:
+    """Its balance knows how many documents it lacks; which ones, only their faults know."""
+    tally = Tally()
+    if (stored.fields or {}).get("faults"):
+        query = Query(collection=keeper.settings.layout.faults(group_id))
+        try:
+            faults = Retry().run(lambda: list(firestore.query(query)))
+        except Exception as error:  # noqa: BLE001 - as below
+            return Filled(group_id, Step.FAILED, was, reason(error))
+        for fault in faults:
+            told = {name: str((fault.fields or {}).get(name)) for name in ("source", "field", "reason")}
+            tally.count(told["source"], Malformed(told["field"], told["reason"], group_id))
+    return Filled(group_id, Step.SKIPPED, was, tally=tally)
+
+
+def _look(firestore: Firestore, keeper: Bookkeeper, group_id: str, was: Condition) -> Filled:
+    """What a rebuild would read."""
+
+    def look() -> Tally:
+        (group,) = firestore.get([keeper.settings.layout.group(group_id)])
+        return read_history(firestore, keeper.settings, group_id, group.read_time).tally
+
+    try:
+        return Filled(group_id, Step.WOULD_REBUILD, was, tally=Retry().run(look))
+    except Exception as error:  # noqa: BLE001 - one group must not stop the others: it is named and counted
+        return Filled(group_id, Step.FAILED, was, reason(error))
+
+
 def _rebuild(keeper: Bookkeeper, group_id: str, was: Condition, *, force: bool) -> Filled:
     try:
-        outcome = keeper.rebuild(group_id, force=force).outcome
+        result = keeper.rebuild(group_id, force=force)
     except Exception as error:  # noqa: BLE001 - as above
         return Filled(group_id, Step.FAILED, was, reason(error))
-    return Filled(group_id, Step.GONE if outcome is Outcome.GROUP_GONE else Step.REBUILT, was)
+    return Filled(group_id, Step.GONE if result.outcome is Outcome.GROUP_GONE else Step.REBUILT, was, tally=result.tally)
 
 
 def reason(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Firestore events: from the bytes of a CloudEvent to what changed, in which groups, and when."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,12 +12,17 @@ from google.protobuf.message import DecodeError
 from balance.core.ledger import Ledger, Posting, delta
 from balance.database.codec import decode_fields, to_datetime
 from balance.database.firestore import Fields
+from balance.documents.layout import Layout
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind, Malformed, Parsed, Transaction, parse
 from balance.documents.writes import SourceWrite
 
 _EventDataPb = DocumentEventData.pb()
 _DOCUMENT_NAME = re.compile(r"projects/[^/]+/databases/[^/]+/documents/((?:[^/]+/[^/]+/)*[^/]+/[^/]+)")
+
+
+Body = bytes | Mapping[str, Any]
+"""An event's data: protobuf, or its JSON as the functions framework hands it on, for triggers that were made to send that."""
 
 
 class UnreadableEvent(ValueError):
@@ -48,6 +54,14 @@ class SourceEvent:
     after: Version | None
 
     @property
+    def written_at(self) -> datetime | None:
+        """When the write was committed, about when for a delete; None when the event does not tell."""
+        try:
+            return self.write.time
+        except MissingTime:
+            return None
+
+    @property
     def write(self) -> SourceWrite:
         """The write that this event tells of; raises MissingTime."""
         version = self.after or self.before
@@ -72,20 +86,12 @@ class Effect:
     warnings: tuple[str, ...] = ()
 
 
-def decode(body: bytes, *, kind: Kind, event_id: str, time: datetime | None) -> SourceEvent:
-    """The event in a binary-mode CloudEvent's body (`google.events.cloud.firestore.v1.DocumentEventData`).
+def decode(body: Body, *, kind: Kind, event_id: str, time: datetime | None) -> SourceEvent:
+    """The event in the data of a CloudEvent (`google.events.cloud.firestore.v1.DocumentEventData`).
 
     The document's path is taken from the body: the headers garble ids beyond ASCII. Raises UnreadableEvent.
     """
-    try:
-        data = _EventDataPb.FromString(body)
-    except (DecodeError, TypeError) as error:
-        raise UnreadableEvent(f"the event's body is not DocumentEventData: {error}") from None
-    sides = {side: getattr(data, side) for side in ("value", "old_value") if data.HasField(side)}
-    names = {side.name for side in sides.values()}
-    named = _DOCUMENT_NAME.fullmatch(names.pop()) if len(names) == 1 else None
-    if named is None:
-        raise UnreadableEvent("the event's body does not name one document")
+    source, sides = _sides(body)
     try:
         versions = {side: _version(document) for side, document in sides.items()}
     except OverflowError as error:
@@ -93,11 +99,43 @@ def decode(body: bytes, *, kind: Kind, event_id: str, time: datetime | None) -> 
     return SourceEvent(
         event_id=event_id,
         time=time,
-        source=named[1],
+        source=source,
         kind=kind,
         before=versions.get("old_value"),
         after=versions.get("value"),
     )
+
+
+def decode_group(body: Body, layout: Layout) -> str:
+    """The id of the group whose document an event tells of, from the same body; raises UnreadableEvent."""
+    path, _ = _sides(body)
+    collection, _, group_id = path.rpartition("/")
+    if collection != layout.groups:
+        raise UnreadableEvent(f"the event tells of {path}, which is no document of {layout.groups}")
+    return group_id
+
+
+def _sides(body: Body) -> tuple[str, dict[str, Any]]:
+    """The path of the document in an event's body, and its states: `value` and `old_value`, as far as they are there."""
+    try:
+        data = _EventDataPb.FromString(body) if isinstance(body, bytes) else _from_json(body)
+    except (DecodeError, TypeError) as error:
+        raise UnreadableEvent(f"the event's body is not DocumentEventData: {error}") from None
+    sides = {side: getattr(data, side) for side in ("value", "old_value") if data.HasField(side)}
+    names = {side.name for side in sides.values()}
+    named = _DOCUMENT_NAME.fullmatch(names.pop()) if len(names) == 1 else None
+    if named is None:
+        raise UnreadableEvent("the event's body does not name one document")
+    return named[1], sides
+
+
+def _from_json(body: Mapping[str, Any]) -> Any:
+    from google.protobuf import json_format  # hardly ever needed, and a trigger's start waits for every import
+
+    try:
+        return json_format.ParseDict(body, _EventDataPb(), ignore_unknown_fields=True)
+    except (json_format.ParseError, AttributeError, ValueError, RecursionError) as error:
+        raise TypeError(str(error)) from None
 
 
 def _version(document: Any) -> Version:

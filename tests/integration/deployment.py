@@ -17,10 +17,8 @@ from balance.database.firestore import Directory
 from balance.database.sdk import connect
 from balance.documents.changes import Result
 from balance.documents.settings import Settings
-from balance.documents.sources import Kind
 from balance.protocol.bookkeeper import Bookkeeper
 from balance.protocol.events import SourceEvent, Version, effect
-from emulator.engine import Settings as EngineSettings
 from tests.integration.served import PROJECT, Served, served
 
 
@@ -67,7 +65,8 @@ class Deployment:
             event_time = reference.delete()
         else:
             after = Version(fields, reference.set(fields).update_time)
-        kind = Kind.EXPENSE if path.startswith("expenses/") else Kind.SETTLEMENT
+        kind = self.settings.layout.kind(path)
+        assert kind is not None, f"{path} is in none of the app's collections"
         return SourceEvent(event_id=uuid4().hex, time=event_time, source=path, kind=kind, before=before, after=after)
 
     def expense(self, group_id: str, paid_by: str = "a", currency: str = "USD", **shares: float) -> SourceEvent:
@@ -102,7 +101,7 @@ def expense(group_id: str, paid_by: str = "a", currency: str = "USD", **shares: 
 def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A deployment with an empty database of its own; scripts run in this process find it."""
     clock = Clock()
-    with served(EngineSettings(), clock) as server:
+    with served(clock=clock) as server:
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", f"127.0.0.1:{server.port}")
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
         yield Deployment(server, clock, connect(PROJECT, "(default)"), server.client())
