@@ -216,7 +216,7 @@ def _seconds(text: str) -> float:
 
 
 def _seconds_or_none(text: str) -> float:
-    return 0.0 if text == "0" else _seconds(text)
+    return 0.0 if text.strip("0") in ("", ".") and text else _seconds(text)
 
 
 def _positive(text: str) -> int:

@@ -351,6 +351,9 @@ def test_a_port_that_is_taken_is_an_error_with_a_message() -> None:
     [
         (["--port", "99999"], "99999"),
         (["--lock-timeout", "-1"], "--lock-timeout"),
+        (["--lock-timeout", "0"], "--lock-timeout"),
+        (["--contention-memory", "-1"], "--contention-memory"),
+        (["--contention-memory", ""], "--contention-memory"),
         (["--trigger", "expenses=http://127.0.0.1/"], "collection"),
         (["--trigger", "a/{b}"], "PATTERN=URL"),
         (["--mode", "none"], "--mode"),
