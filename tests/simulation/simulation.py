@@ -149,7 +149,7 @@ class Simulation:
             self.audit.check_repaired(self._final_version())
         except Exception as error:
             what = str(error) if isinstance(error, Discrepancy) else f"{type(error).__name__}: {error}"
-            raise Failure(f"seed {self.seed}: {what}\nreplay: python -m scripts.simulate --seed {self.seed} --trace") from error
+            raise Failure(f"seed {self.seed}: {what}\nreplay: balance simulate --seed {self.seed} --trace") from error
         self.figures.fates.update(map(str, self.network.met.elements()))
         return self.figures
 
@@ -477,7 +477,7 @@ class Simulation:
 
     def _source_event(self, event: Event, copy: Product, id_: str, time_us: int) -> Any:
         """The event as the product's trigger would have it."""
-        kind = copy.sources.Kind.EXPENSE if "expenses/" in event.source else copy.sources.Kind.SETTLEMENT
+        kind = next(kind for kind in copy.sources.Kind if event.source.split("/")[-2] == kind.collections)
         before, after = event.change.before, event.change.after
         if self.profile.real_codec:
             data = _EventDataPb()
