@@ -224,7 +224,7 @@ def test_queries_are_held_to_an_index_file(tmp_path: Path) -> None:
     with emulator("--indexes", str(file)) as running:
         equal = running.client().collection("c").where(filter=firestore.FieldFilter("a", "==", 1))
         assert list(equal.order_by("b").stream()) == []
-        with pytest.raises(exceptions.FailedPrecondition, match=r'requires an index[^z]*"z"'):
+        with pytest.raises(exceptions.FailedPrecondition, match=r'requires an index.*"z"'):
             list(equal.order_by("z").stream())
         with pytest.raises(exceptions.FailedPrecondition):
             equal.order_by("z").count().get()
@@ -351,9 +351,6 @@ def test_a_port_that_is_taken_is_an_error_with_a_message() -> None:
     [
         (["--port", "99999"], "99999"),
         (["--lock-timeout", "-1"], "--lock-timeout"),
-        (["--lock-timeout", "0"], "--lock-timeout"),
-        (["--contention-memory", "-1"], "--contention-memory"),
-        (["--contention-memory", ""], "--contention-memory"),
         (["--trigger", "expenses=http://127.0.0.1/"], "collection"),
         (["--trigger", "a/{b}"], "PATTERN=URL"),
         (["--mode", "none"], "--mode"),
