@@ -46,7 +46,7 @@ CHUNK = 10
 
 @command.subcommand("backfill", __doc__)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
-@click.option("--force", is_flag=True, help="Rebuild current balances too, and newer versions'.")
+@click.option("--force", is_flag=True, help="Rebuild all: newer versions' too, and by other rules.")
 @command.group_options
 @click.option("--enqueue", is_flag=True, help="Have the function rebuild-balance do it.")
 @click.option("--rate", metavar="N", type=command.POSITIVE, default=100, help="Tasks enqueued a second (100).")
@@ -76,6 +76,8 @@ def backfill(
         )
         verb, work = "enqueueing", _each(put)
     else:
+        if not dry_run:
+            opened.refuse_other_rules(force=force)
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
         verb = "looking" if dry_run else "backfilling"
 

@@ -1,7 +1,6 @@
-"""Compare stored balances with a full recalculation, group by group.
+"""Compare stored balances with a recalculation; only --repair writes.
 
-It is safe while the app is in use: an event on its way is no difference, until
-it is late by more than --lag. Without --repair nothing is written.
+Safe while the app is in use: an event on its way is no difference, until --lag.
 
 A group is
   true     stored and recalculated agree
@@ -9,7 +8,7 @@ A group is
   coarse   they agree, at a lower level of detail than would fit by now
   missing  no balance: the group is brand-new, or run `balance backfill`
   stale    of an older version, other rules or an earlier group of this id
-  newer    written by newer code than this, or in a higher epoch
+  newer    written by newer code, or in a higher epoch
   gone     the group does not exist
 
 Exit codes: 0 all are true, or repaired; 1 something differs, is missing, orphaned or failed; 2 not begun; 3 all are true,
@@ -79,6 +78,7 @@ class Verdict:
 @command.group_options
 @click.option("--sample", metavar="N", type=command.POSITIVE, help="Only this many groups, chosen at random.")
 @click.option("--repair", is_flag=True, help="Rebuild what is not true; remove orphans.")
+@click.option("--force", is_flag=True, help="Repair by other rules, too.")
 @click.option(
     "--lag", metavar="SECONDS", type=click.IntRange(0, _LAG_S), default=_LAG_S, help=f"How late an event may be ({_LAG_S})."
 )
@@ -93,6 +93,7 @@ def verify(
     workers: int,
     sample: int | None,
     repair: bool,
+    force: bool,
     lag: int,
     with_orphans: bool,
     names: str | None,
@@ -105,6 +106,8 @@ def verify(
     if sample:
         ids = sample_of(ids, sample)
         total = len(ids)
+    if repair:
+        opened.refuse_other_rules(force=force)
     keeper = Bookkeeper(firestore, opened.settings, updates_on=lambda: True)
 
     def work(group_id: str) -> Verdict:
