@@ -1,6 +1,5 @@
-"""Compare stored balances with a recalculation; only --repair writes.
-
-Safe while the app is in use: an event on its way is no difference, until --lag.
+"""Compare stored balances with a recalculation; only --repair writes. Safe while
+the app is in use: an event on its way is no difference, until --lag.
 
 A group is
   true     stored and recalculated agree
