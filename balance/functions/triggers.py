@@ -1,5 +1,6 @@
 """The write triggers: decode an event, hand it to the bookkeeper, log what became of it."""
 
+import asyncio
 import time
 import traceback
 from datetime import datetime
@@ -11,7 +12,8 @@ from balance.documents.records import encode_delta
 from balance.documents.sources import Kind
 from balance.functions import instance
 from balance.operations.log import log
-from balance.protocol.events import SourceEvent, UnreadableEvent, decode, effect
+from balance.protocol.bookkeeper import Bookkeeper
+from balance.protocol.events import Effect, SourceEvent, UnreadableEvent, decode, effect
 
 METRICS = {
     Outcome.APPLIED: "incrementalUpdates",
@@ -22,7 +24,7 @@ METRICS = {
 """The counters of outcomes; an event that fails counts as `updateFailures`."""
 
 
-def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | None) -> None:
+async def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | None) -> None:
     """Process one delivery. Returns when it may be acknowledged; raises when it must be redelivered."""
     started = time.perf_counter()
     try:
@@ -34,7 +36,7 @@ def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | Non
     try:
         keeper = instance.bookkeeper()
         consequences = effect(event, keeper.settings)
-        results = keeper.process(event, consequences)
+        results = await _processed(keeper, event, consequences)
     except Exception as error:
         log(
             "ERROR",
@@ -50,6 +52,27 @@ def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | Non
         log("WARNING", f"{event.source}: {warning}", eventId=event_id, source=event.source)
     for result in results:
         _log_result(event, result, started)
+
+
+async def _processed(keeper: Bookkeeper, event: SourceEvent, consequences: Effect) -> list[Result]:
+    """What Bookkeeper.begin tells, waited for without a thread."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[list[Result]] = loop.create_future()
+
+    def settle(outcome: list[Result] | Exception) -> None:
+        # It is cancelled when nobody waits for the answer any more.
+        if told.cancelled():
+            return
+        if isinstance(outcome, Exception):
+            told.set_exception(outcome)
+        else:
+            told.set_result(outcome)
+
+    def done(outcome: list[Result] | Exception) -> None:
+        loop.call_soon_threadsafe(settle, outcome)
+
+    keeper.begin(event, consequences, done)
+    return await told
 
 
 def _log_result(event: SourceEvent, result: Result, started: float) -> None:

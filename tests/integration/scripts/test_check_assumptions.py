@@ -65,7 +65,7 @@ def test_what_does_not_hold_is_said_and_is_exit_code_1(
 class Forgetful(SdkFirestore):
     """A Firestore whose reads of the past give the present."""
 
-    def get(self, paths, read_time=None):  # type: ignore[no-untyped-def]
+    def get(self, paths, *, read_time=None, timeout_s=None):  # type: ignore[no-untyped-def]
         return super().get(paths)
 
 
