@@ -19,9 +19,9 @@ MAX_AGE_S = 3_600.0
 """The commit's time stands for the present when a write's age is judged and when its record is to expire. An hour is little
 beside both: records live for three days at least, and half of that is the limit for a write's age (settings.py)."""
 
-_ENTRY_BYTES = 600
-_PAIR_BYTES = 440  # a tuple, two names and a number, and their share of the dictionary
-_NET_BYTES = 220
+_ENTRY_BYTES = 1_200
+_PAIR_BYTES = 230  # a tuple, a name, a number, and their share of the dictionary
+_NET_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ class Memory:
         self._kept: OrderedDict[str, tuple[Remembered, float, int]] = OrderedDict()
         """By group, the one used last at the end; with the time of the commit and the bytes it takes."""
         self._lock = Lock()
+
+    @property
+    def size_bytes(self) -> int:
+        """About what all of it takes."""
+        return self._bytes
 
     def get(self, group_id: str) -> Remembered | None:
         """The group's balance, unless it is unknown or too old."""
@@ -78,7 +83,7 @@ class Memory:
 
 
 def approximate_bytes(balance: Balance) -> int:
-    """What a balance takes in memory, rather too much than too little for uids of up to 30 characters."""
+    """About what a balance takes in memory, with uids like those of Firebase (28 characters)."""
     pairs = sum(map(len, balance.ledger.values()))
     nets = sum(map(len, balance.nets.values()))
     return _ENTRY_BYTES + pairs * _PAIR_BYTES + nets * _NET_BYTES
