@@ -26,6 +26,17 @@ SERVER_TIME: Final = Sentinel.SERVER_TIME
 DELETE: Final = Sentinel.DELETE
 
 
+class Constant(dict[str, Any]):
+    """A map that nobody changes any more, written again and again: the codec keeps what it is encoded to."""
+
+    __slots__ = ("encoded",)
+    encoded: bytes | None
+
+    def __init__(self, fields: Fields) -> None:
+        super().__init__(fields)
+        self.encoded = None
+
+
 class TransientError(Exception):
     """The operation may succeed when its whole transaction is run again; a commit may even have taken effect."""
 

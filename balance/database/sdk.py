@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import google.auth
@@ -173,7 +174,8 @@ class SdkFirestore:
     def commit(self, writes: Iterable[Write], *, timeout_s: float | None = None, max_bytes: int | None = None) -> datetime:
         """See Firestore.commit."""
         request = _CommitPb(database=self.database)
-        request.writes.extend([self.write(write) for write in writes])
+        for write in writes:
+            self.encode_write(request.writes.add(), write)
         with translated(conditional=True):
             return self.send_commit(request, timeout_s or _TIMEOUT_S, max_bytes)
 
@@ -277,10 +279,15 @@ class SdkFirestore:
     def write(self, write: Write) -> Any:
         """The protobuf of a write."""
         message = types.Write.pb()()
+        self.encode_write(message, write)
+        return message
+
+    def encode_write(self, message: Any, write: Write) -> None:
+        """Fill in an empty protobuf Write. In its place: copying it costs as much as filling it in."""
         name = self.root + write.path
         if isinstance(write, Delete):
             message.delete = name
-            return message
+            return
         document = message.update
         document.name = name
         if isinstance(write, Create):
@@ -299,7 +306,6 @@ class SdkFirestore:
         for path, value in paths:
             if value is SERVER_TIME:
                 message.update_transforms.add(field_path=_api_path(path), set_to_server_value=_REQUEST_TIME)
-        return message
 
 
 class SdkTransaction:
@@ -364,7 +370,8 @@ class SdkTransaction:
         assert self._is_open, "the first read of a transaction is a get"
         firestore = self._firestore
         request = _CommitPb(database=firestore.database, transaction=self._id)
-        request.writes.extend(firestore.write(write) for write in writes)
+        for write in writes:
+            firestore.encode_write(request.writes.add(), write)
         with translated(commit=True):
             committed_at = firestore.send_commit(request, _TIMEOUT_S)
         self._is_open = False
@@ -408,7 +415,8 @@ def translated(*, commit: bool = False, past: bool = False, conditional: bool = 
         raise error from (None if error is raised else raised)
 
 
-def _api_path(segments: Sequence[str]) -> str:
+@lru_cache(maxsize=10_000)
+def _api_path(segments: tuple[str, ...]) -> str:
     return str(FieldPath(*segments).to_api_repr())
 
 

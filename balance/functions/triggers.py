@@ -5,7 +5,7 @@ import time
 import traceback
 from datetime import datetime
 
-from balance.documents.balances import WARN_ABOVE_BYTES, Detail, size_bytes
+from balance.documents.balances import WARN_ABOVE_BYTES, Balance, Detail, size_bytes
 from balance.documents.changes import Result
 from balance.documents.outcome import Outcome
 from balance.documents.records import encode_delta
@@ -22,6 +22,8 @@ METRICS = {
     Outcome.FAULT: "faults",
 }
 """The counters of outcomes; an event that fails counts as `updateFailures`."""
+
+_MAX_SIZES = 10_000
 
 
 async def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | None) -> None:
@@ -90,7 +92,7 @@ def _log_result(event: SourceEvent, result: Result, started: float) -> None:
         lagMs=None if lag is None else round(lag.total_seconds() * 1000),
         ms=_ms_since(started),
     )
-    if result.balance is not None and (size := size_bytes(result.balance)) > WARN_ABOVE_BYTES:
+    if result.balance is not None and (size := _counted_bytes(result.group_id, result.balance)) > WARN_ABOVE_BYTES:
         log(
             "WARNING",
             f"the balance of group {result.group_id} takes {size} bytes, more than half of what a document may hold",
@@ -98,6 +100,23 @@ def _log_result(event: SourceEvent, result: Result, started: float) -> None:
             sizeBytes=size,
             detail=result.balance.detail,
         )
+
+
+_sizes: dict[str | None, tuple[int, int]] = {}
+"""By group: how many pairs and nets its balance had when its bytes were counted, and how many bytes."""
+
+
+def _counted_bytes(group_id: str | None, balance: Balance) -> int:
+    """What the balance's document takes; counted only when it has another number of entries than before."""
+    entries = sum(map(len, balance.ledger.values())) + sum(map(len, balance.nets.values()))
+    known = _sizes.get(group_id)
+    if known is not None and known[0] == entries:
+        return known[1]
+    if len(_sizes) >= _MAX_SIZES:
+        _sizes.clear()
+    size = size_bytes(balance)
+    _sizes[group_id] = entries, size
+    return size
 
 
 def _ms_since(started: float) -> float:
