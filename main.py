@@ -7,7 +7,7 @@ import flask
 import functions_framework
 import functions_framework.aio
 from cloudevents.exceptions import GenericException
-from cloudevents.http import from_http
+from cloudevents.http import CloudEvent, from_http
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -33,6 +33,18 @@ async def on_expense_written(request: Request) -> str:
 async def on_settlement_written(request: Request) -> str:
     """A document of the settlements collection was created, changed or deleted."""
     return await _on_written(Kind.SETTLEMENT, request)
+
+
+@functions_framework.cloud_event
+def on_group_created(event: CloudEvent) -> None:
+    """A group's document was created, perhaps again: it gets a balance of its own."""
+    triggers.handle_group(event.data or b"", event_id=event["id"], is_created=True)
+
+
+@functions_framework.cloud_event
+def on_group_deleted(event: CloudEvent) -> None:
+    """A group's document was deleted: its balance goes, too."""
+    triggers.handle_group(event.data or b"", event_id=event["id"], is_created=False)
 
 
 @functions_framework.http

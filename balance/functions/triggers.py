@@ -1,8 +1,9 @@
-"""The write triggers: decode an event, hand it to the bookkeeper, log what became of it."""
+"""The triggers: decode an event, hand it to the bookkeeper, log what became of it."""
 
 import asyncio
 import time
 import traceback
+from collections.abc import Callable
 from datetime import datetime
 
 from balance.documents.balances import WARN_ABOVE_BYTES, Balance, Detail, size_bytes
@@ -12,8 +13,8 @@ from balance.documents.records import encode_delta
 from balance.documents.sources import Kind
 from balance.functions import instance
 from balance.operations.log import log
-from balance.protocol.bookkeeper import Bookkeeper
-from balance.protocol.events import Effect, SourceEvent, UnreadableEvent, decode, effect
+from balance.protocol.bookkeeper import Bookkeeper, Processed
+from balance.protocol.events import Effect, SourceEvent, UnreadableEvent, decode, decode_group, effect
 
 METRICS = {
     Outcome.APPLIED: "incrementalUpdates",
@@ -38,7 +39,11 @@ async def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime
     try:
         keeper = instance.bookkeeper()
         consequences = effect(event, keeper.settings)
-        results = await _processed(keeper, event, consequences)
+        processed = await _processed(keeper, event, consequences)
+        for result in processed.results:
+            _log_result(event, result, started)
+        if processed.error is not None:
+            raise processed.error
     except Exception as error:
         log(
             "ERROR",
@@ -52,33 +57,71 @@ async def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime
         raise
     for warning in consequences.warnings:
         log("WARNING", f"{event.source}: {warning}", eventId=event_id, source=event.source)
-    for result in results:
-        _log_result(event, result, started)
+    if event.written_at is None and any(consequences.deltas.values()):
+        # It is put right, but an event that lacks its time is not what the platform sends.
+        log(
+            "ERROR",
+            f"{event.source}: the event does not tell when the document was written; the balance was rebuilt",
+            eventId=event_id,
+            source=event.source,
+            metric="updateFailures",
+        )
 
 
-async def _processed(keeper: Bookkeeper, event: SourceEvent, consequences: Effect) -> list[Result]:
-    """What Bookkeeper.begin tells, waited for without a thread."""
+def handle_group(body: bytes, *, event_id: str, is_created: bool) -> None:
+    """Process one delivery that tells of a group's creation or deletion; as `handle`."""
+    started = time.perf_counter()
+    keeper = instance.bookkeeper()
+    try:
+        group_id = decode_group(body, keeper.settings.layout)
+    except UnreadableEvent as error:
+        log("ERROR", str(error), eventId=event_id, outcome=Outcome.UNREADABLE, metric="updateFailures")
+        return
+    what = f"the group {group_id} was {'created' if is_created else 'deleted'}"
+    act: Callable[[str], Result] = keeper.group_created if is_created else keeper.group_deleted
+    try:
+        result = act(group_id)
+    except Exception as error:
+        log(
+            "ERROR",
+            f"{what}: {type(error).__name__}: {error}",
+            eventId=event_id,
+            groupId=group_id,
+            metric="updateFailures",
+            ms=_ms_since(started),
+            stack=traceback.format_exc(),
+        )
+        raise
+    log(
+        "INFO",
+        f"{what}: {result.outcome}",
+        eventId=event_id,
+        outcome=result.outcome,
+        groupId=group_id,
+        metric=METRICS.get(result.outcome),
+        ms=_ms_since(started),
+    )
+
+
+async def _processed(keeper: Bookkeeper, event: SourceEvent, consequences: Effect) -> Processed:
+    """What became of an event; no thread waits for it."""
     loop = asyncio.get_running_loop()
-    told: asyncio.Future[list[Result]] = loop.create_future()
+    told: asyncio.Future[Processed] = loop.create_future()
 
-    def settle(outcome: list[Result] | Exception) -> None:
+    def settle(processed: Processed) -> None:
         # It is cancelled when nobody waits for the answer any more.
-        if told.cancelled():
-            return
-        if isinstance(outcome, Exception):
-            told.set_exception(outcome)
-        else:
-            told.set_result(outcome)
+        if not told.cancelled():
+            told.set_result(processed)
 
-    def done(outcome: list[Result] | Exception) -> None:
-        loop.call_soon_threadsafe(settle, outcome)
+    def done(processed: Processed) -> None:
+        loop.call_soon_threadsafe(settle, processed)
 
     keeper.begin(event, consequences, done)
     return await told
 
 
 def _log_result(event: SourceEvent, result: Result, started: float) -> None:
-    lag = result.committed_at - event.write.time if result.committed_at else None
+    lag = result.committed_at - event.written_at if result.committed_at and event.written_at else None
     log(
         "WARNING" if result.outcome is Outcome.FAULT else "INFO",
         f"{event.source}: {result.outcome} in group {result.group_id}",

@@ -16,8 +16,9 @@ from balance.core.ledger import Ledger, add
 from balance.database.firestore import Firestore, Set, Snapshot, Transaction, UnreadablePast, Update, Write, transaction
 from balance.database.retry import ONCE, Retry
 from balance.documents import balances, records
-from balance.documents.balances import VERSION, Balance, CorruptBalance, Stored
+from balance.documents.balances import Balance, Stored
 from balance.documents.changes import GroupChange, NewerVersion, Result
+from balance.documents.judgement import Condition, judge
 from balance.documents.outcome import Outcome
 from balance.documents.settings import Settings
 from balance.documents.writes import Held
@@ -33,44 +34,22 @@ def apply(
     everything must be run again.
     """
     with transaction(firestore) as attempt:
-        stored, recorded = _read(attempt, settings, group_id, changes)
-        balance = usable(stored, group_id, settings)
-        if balance is not None:
-            outcomes = _decide(firestore, settings, changes, recorded, stored.read_time, balance.as_of)
+        stored, *recorded = attempt.get(paths_of(settings, group_id, changes))
+        judgement = judge(stored, group_id, settings)
+        if judgement.condition is Condition.NEWER:
+            raise NewerVersion(f"{stored.path}: {judgement.reason}")
+        if judgement.stored is not None:
+            outcomes = _decide(firestore, settings, changes, recorded, stored.read_time, judgement.stored.as_of)
             if Outcome.REBUILT not in outcomes:
-                return _write(attempt, settings, group_id, changes, recorded, outcomes, stored, balance)
+                return _write(attempt, settings, group_id, changes, recorded, outcomes, judgement.stored)
     # If any change needs a rebuild, all go with it: no delta is added beside one.
     return rebuild(firestore, settings, group_id, changes, retry=retry)[:-1]
-
-
-def _read(
-    attempt: Transaction, settings: Settings, group_id: str, changes: Sequence[GroupChange]
-) -> tuple[Snapshot, list[Snapshot]]:
-    """The balance and the changes' records, read together."""
-    stored, *recorded = attempt.get(paths_of(settings, group_id, changes))
-    return stored, recorded
 
 
 def paths_of(settings: Settings, group_id: str, changes: Sequence[GroupChange]) -> list[str]:
     """Where the balance and the changes' records lie."""
     layout = settings.layout
     return [layout.balance(group_id), *(f"{layout.records(group_id)}/{change.write.key}" for change in changes)]
-
-
-def usable(stored: Snapshot, group_id: str, settings: Settings) -> Stored | None:
-    """The balance to which a delta may be added, or None when it must be rebuilt. Raises NewerVersion."""
-    if stored.fields is None:
-        return None
-    version = balances.stored_version(stored.fields)
-    if version > VERSION:
-        raise NewerVersion(f"{stored.path} was written by newer code")
-    if version < VERSION:
-        return None
-    try:
-        balance = balances.parse(stored.fields, group_id, settings.unit)
-    except CorruptBalance:
-        return None
-    return balance if balance.as_of <= stored.read_time else None
 
 
 def _decide(
@@ -104,13 +83,16 @@ def outcome_of(
     *,
     is_recorded: bool,
 ) -> Outcome:
-    """The rows of the table for a usable balance; the first that matches decides."""
+    """The rows of the table for a current balance; the first that matches decides."""
     if is_recorded:
         return Outcome.DUPLICATE
     if change.write.held_given(as_of, versions.get(change.write.source)):
         return Outcome.ALREADY_INCLUDED
     if change.write.time < oldest:
         # Its record may have expired, so that its absence proves nothing.
+        return Outcome.REBUILT
+    if not records.holds_delta(change):
+        # Neither a later rebuild nor a redelivery could learn from its record what was added.
         return Outcome.REBUILT
     return Outcome.APPLIED
 
@@ -130,11 +112,10 @@ def _write(
     changes: Sequence[GroupChange],
     recorded: Sequence[Snapshot],
     outcomes: Sequence[Outcome],
-    stored: Snapshot,
     before: Stored,
 ) -> list[Result]:
     """Commit the delta of all APPLIED changes together with their records."""
-    writes, after = writes_of(settings, group_id, changes, recorded, outcomes, stored, before)
+    writes, after = writes_of(settings, group_id, changes, recorded, outcomes, before)
     committed_at = attempt.commit(writes) if writes else None
     return results_of(group_id, outcomes, committed_at, after.balance)
 
@@ -145,12 +126,11 @@ def writes_of(
     changes: Sequence[GroupChange],
     recorded: Sequence[Snapshot],
     outcomes: Sequence[Outcome],
-    stored: Snapshot,
     before: Stored,
     *,
     update_time: datetime | None = None,
 ) -> tuple[list[Write], Stored]:
-    """What brings the APPLIED changes into the balance together with their records, and the balance after it.
+    """What brings the APPLIED changes into the balance, together with their records, and the balance after it.
 
     With `update_time` on the condition that the balance stands as last written then.
     """
@@ -162,16 +142,17 @@ def writes_of(
         add(delta, changes[index].delta)
     after = replace(before, balance=balances.applied(before.balance, delta))
     write: Write
+    path = settings.layout.balance(group_id)
     if after.balance.detail is before.balance.detail and balances.is_updatable(delta):
-        write = Update(stored.path, balances.updates(after.balance, delta, settings.unit), update_time)
+        write = Update(path, balances.updates(after.balance, delta, settings.unit), update_time)
     else:
-        write = Set(stored.path, balances.document(group_id, after.balance, before.as_of, settings.unit), update_time)
+        write = Set(path, balances.document(group_id, after, settings), update_time)
     # Even when the deltas cancel each change is recorded: else its redelivery would count.
     creations = records.creations(
         [changes[index] for index in applied],
         [recorded[index] for index in applied],
         Outcome.APPLIED,
-        stored.read_time + settings.record_ttl,
+        settings,
     )
     return [write, *creations], after
 

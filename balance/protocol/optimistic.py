@@ -16,10 +16,11 @@ from datetime import datetime
 from balance.database.firestore import Conflict, Firestore, Snapshot, TooLarge, TransientError, Write
 from balance.documents.balances import Stored
 from balance.documents.changes import GroupChange, NewerVersion, Result
+from balance.documents.judgement import Condition, judge
 from balance.documents.outcome import Outcome
 from balance.documents.settings import Settings
 from balance.documents.writes import Held
-from balance.protocol.apply import outcome_of, paths_of, results_of, usable, writes_of
+from balance.protocol.apply import outcome_of, paths_of, results_of, writes_of
 from balance.protocol.memory import Memory, Remembered
 
 TIMEOUT_S = 0.5
@@ -80,14 +81,12 @@ def _attempt(
     found = iter(firestore.get([path for each in paths.values() for path in each], timeout_s=TIMEOUT_S) if paths else ())
     for group_id in unknown:
         stored, *recorded = [next(found) for _ in paths[group_id]]
-        try:
-            balance = usable(stored, group_id, settings)
-        except NewerVersion as error:
-            answers[group_id] = error
-            continue
-        if balance is not None:
+        judgement = judge(stored, group_id, settings)
+        if judgement.condition is Condition.NEWER:
+            answers[group_id] = NewerVersion(f"{stored.path}: {judgement.reason}")
+        elif judgement.stored is not None:
             assert stored.update_time is not None, f"{stored.path} was found, so it exists"
-            plan = _plan(settings, group_id, batch[group_id], recorded, stored, balance, stored.update_time)
+            plan = _plan(settings, group_id, batch[group_id], recorded, judgement.stored, stored.update_time, stored.read_time)
             if plan is not None:
                 plans[group_id] = plan
 
@@ -105,8 +104,9 @@ def _remembered(settings: Settings, group_id: str, changes: Sequence[GroupChange
     kept = memory.get(group_id)
     if kept is None:
         return None
-    stored, *recorded = [Snapshot(path, None, None, kept.update_time) for path in paths_of(settings, group_id, changes)]
-    plan = _plan(settings, group_id, changes, recorded, stored, kept.stored, kept.update_time)
+    _, *paths = paths_of(settings, group_id, changes)
+    absent = [Snapshot(path, None, None, kept.update_time) for path in paths]
+    plan = _plan(settings, group_id, changes, absent, kept.stored, kept.update_time, kept.update_time)
     # Without a write there is no commit to prove anything.
     return plan if plan is not None and plan.writes else None
 
@@ -116,9 +116,9 @@ def _plan(
     group_id: str,
     changes: Sequence[GroupChange],
     recorded: Sequence[Snapshot],
-    stored: Snapshot,
     balance: Stored,
     update_time: datetime,
+    now: datetime,
 ) -> Plan | None:
     """What is to be committed for a group; None when a row of the table needs more."""
     is_unclear = any(
@@ -127,12 +127,12 @@ def _plan(
     )
     if is_unclear:
         return None
-    oldest = stored.read_time - settings.record_ttl / 2
+    oldest = now - settings.record_ttl / 2
     outcomes = [
         outcome_of(change, {}, balance.as_of, oldest, is_recorded=record.fields is not None)
         for change, record in zip(changes, recorded, strict=True)
     ]
     if Outcome.REBUILT in outcomes:
         return None
-    writes, after = writes_of(settings, group_id, changes, recorded, outcomes, stored, balance, update_time=update_time)
+    writes, after = writes_of(settings, group_id, changes, recorded, outcomes, balance, update_time=update_time)
     return Plan(outcomes, writes, after)

@@ -265,7 +265,9 @@ class SimulatedFirestore:
             return self.product.firestore.Snapshot(path, None, None, read_time)
         if self.network.real_codec:
             return self.decoded(document, read_time)
-        return self.product.firestore.Snapshot(path, *self.network.reader.version(document), read_time)
+        return self.product.firestore.Snapshot(
+            path, *self.network.reader.version(document), read_time, self.network.reader.created(document)
+        )
 
     def decoded(self, document: Any, read_time: datetime) -> Any:
         """A document as the product's own codec has it."""

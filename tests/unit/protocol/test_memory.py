@@ -13,6 +13,7 @@ from balance.core.ledger import Ledger
 from balance.core.money import Unit
 from balance.documents import balances
 from balance.documents.balances import Stored
+from balance.documents.settings import Settings
 from balance.protocol.memory import MAX_AGE_S, Memory, Remembered, approximate_bytes
 from bench.workload import full_ledger
 
@@ -20,7 +21,7 @@ AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def remembered(ledger: Ledger) -> Remembered:
-    return Remembered(Stored(balances.of_ledger(ledger), AS_OF), AS_OF)
+    return Remembered(Stored(balances.of_ledger(ledger), AS_OF, AS_OF), AS_OF)
 
 
 def test_what_was_put_last_is_found() -> None:
@@ -63,7 +64,7 @@ def test_what_was_used_longest_ago_makes_room() -> None:
 @pytest.mark.parametrize(("members", "currencies"), [(3, ("USD",)), (10, ("USD",)), (50, ("USD", "EUR"))])
 def test_the_bytes_are_about_those_of_a_balance_as_read(members: int, currencies: tuple[str, ...]) -> None:
     ledger = full_ledger(members, currencies)
-    fields = balances.document("g", balances.of_ledger(ledger), AS_OF, Unit.MAJOR)
+    fields = balances.document("g", Stored(balances.of_ledger(ledger), AS_OF, AS_OF), Settings())
     gc.collect()
     tracemalloc.start()
     try:
