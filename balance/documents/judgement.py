@@ -45,9 +45,9 @@ def judge(document: Snapshot, group_id: str, settings: Settings, group: Snapshot
     # Of what newer code wrote, nothing but this can be understood.
     version, epoch = balances.stored_version(fields), rules.epoch_of(fields.get("rules"))
     if version > VERSION:
-        return Judgement(Condition.NEWER, f"it is of version {version}, this code of version {VERSION}")
+        return Judgement(Condition.NEWER, f"it was written by newer code: of version {version}, this is version {VERSION}")
     if epoch is not None and epoch > settings.epoch:
-        return Judgement(Condition.NEWER, f"it is of epoch {epoch}, this code runs in epoch {settings.epoch}")
+        return Judgement(Condition.NEWER, f"it was written in epoch {epoch}, this code runs in epoch {settings.epoch}")
     reason = _stale(fields, version, settings)
     if reason:
         return Judgement(Condition.STALE, reason)

@@ -302,11 +302,6 @@ MUTANTS = (
         killed_by=(30, 121, 157),
     ),
     Mutant(
-        "faults-without-rebuild",
-        "a fault in a group without a current balance calls for no rebuild",
-        (Edit("protocol.bookkeeper", "(updates_on and not all(settled))", "False"),),
-    ),
-    Mutant(
         "gross-pairs",
         "a pair of users may owe each other in both directions",
         (
