@@ -58,6 +58,8 @@ class Network:
         self.reader = reader
         self.met: Counter[Fate] = Counter()
         """What happened to calls, and how often."""
+        self.refuses_modes = profile.optimistic and random.random() < 0.5
+        """Whether transactions have the database's mode, whatever they ask for."""
         self.violation: str | None = None
         """What a process did that it must not, whatever comes of it."""
         self.commits_of_several = 0
@@ -314,7 +316,9 @@ class SimulatedTransaction:
         self._firestore.before_read(in_transaction=True)
         if self._id is None:
             engine = self._firestore.network.engine
-            self._id = self._name = engine.begin(retry_of=self._retry_of or None)
+            self._id = self._name = engine.begin(
+                retry_of=self._retry_of or None, optimistic=None if self._firestore.network.refuses_modes else False
+            )
         return self._id
 
     def commit(self, writes: Iterable[Any]) -> datetime:
