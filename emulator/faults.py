@@ -17,8 +17,8 @@ Moment = Literal["before", "within", "after"]
 class Fault:
     """One rule. An RPC named `rpc` (`"*"`: any) fails with `code`, with `probability`, `remaining` times.
 
-    `moment` "after" lets the RPC take effect first, so that its outcome is unknown to the client; "within" breaks a stream after
-    its first answer.
+    `moment` "after" lets the RPC take effect first, so that its outcome is unknown to the client; "within" breaks a stream
+    after its first answer.
     `code` None is no error: only the latency. `remaining` None never runs out.
     """
 
