@@ -49,7 +49,14 @@ from scripts.unsigned_token import unsigned_token
 OLDEST = timedelta(seconds=30)
 """How old an answer may be."""
 
-SWITCHED = ("on_expense_written", "on_settlement_written", "balance_api", "reconcile_balances")
+SWITCHED = (
+    "on_expense_written",
+    "on_settlement_written",
+    "on_group_created",
+    "on_group_deleted",
+    "balance_api",
+    "reconcile_balances",
+)
 MEMBERS = ("ana", "bo", "chidi", "dara", "elif")
 CURRENCIES = ("EUR", "USD", "JPY")
 POLLERS = 2

@@ -14,7 +14,7 @@ from balance.documents.sources import Kind
 from balance.functions import instance
 from balance.operations.log import log
 from balance.protocol.bookkeeper import Bookkeeper, Processed
-from balance.protocol.events import Effect, SourceEvent, UnreadableEvent, decode, decode_group, effect
+from balance.protocol.events import Body, Effect, SourceEvent, UnreadableEvent, decode, decode_group, effect
 
 METRICS = {
     Outcome.APPLIED: "incrementalUpdates",
@@ -27,7 +27,7 @@ METRICS = {
 _MAX_SIZES = 10_000
 
 
-async def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | None) -> None:
+async def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None) -> None:
     """Process one delivery. Returns when it may be acknowledged; raises when it must be redelivered."""
     started = time.perf_counter()
     try:
@@ -68,7 +68,7 @@ async def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime
         )
 
 
-def handle_group(body: bytes, *, event_id: str, is_created: bool) -> None:
+def handle_group(body: Body, *, event_id: str, is_created: bool) -> None:
     """Process one delivery that tells of a group's creation or deletion; as `handle`."""
     started = time.perf_counter()
     keeper = instance.bookkeeper()

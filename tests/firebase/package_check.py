@@ -64,6 +64,8 @@ def deployed(listed: list[Path], tmp_path_factory: pytest.TempPathFactory) -> It
     [
         ("on_expense_written", "cloudevent", "POST", 200),
         ("on_settlement_written", "cloudevent", "POST", 200),
+        ("on_group_created", "cloudevent", "POST", 200),
+        ("on_group_deleted", "cloudevent", "POST", 200),
         ("balance_api", "http", "GET", 401),
         ("rebuild_balance", "http", "POST", 200),
         ("reconcile_balances", "http", "POST", 200),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from balance.documents import rules
+from balance.documents.balances import VERSION
 from scripts import show
 from tests.integration.deployment import Deployment, deployment, expense
 
@@ -87,15 +89,15 @@ def test_a_group_without_balance_and_a_group_that_is_not_there(app: Deployment, 
 @pytest.mark.parametrize(
     "balance",
     [
-        {"version": 1, "balancesByCurrency": "lost", "simplifiedDebts": "lost"},
-        {"version": 1, "balancesByCurrency": {"USD": "lost"}, "simplifiedDebts": [5, {"from": 1}]},
-        {"version": 1, "balancesByCurrency": {"USD": {"ana": {"owes": 5}}}, "simplifiedDebts": None, "asOf": "never"},
+        {"balancesByCurrency": "lost", "simplifiedDebts": "lost"},
+        {"balancesByCurrency": {"USD": "lost"}, "simplifiedDebts": [5, {"from": 1}]},
+        {"balancesByCurrency": {"USD": {"ana": {"owes": 5}}}, "simplifiedDebts": None, "asOf": "never"},
     ],
 )
 def test_a_corrupt_balance_is_shown_as_it_is(
     app: Deployment, capsys: pytest.CaptureFixture[str], balance: dict[str, object]
 ) -> None:
-    app.set_balance("lisbon", balance)
+    app.set_balance("lisbon", {"version": VERSION, "rules": str(rules.current(app.keeper.settings)), **balance})
     app.client.document("groups/lisbon/balanceEvents/x").set({"appliedAt": "never", "delta": ["lost"]})
     assert show.main(["lisbon"]) == 0
     assert "corrupt" in capsys.readouterr().out

@@ -39,6 +39,18 @@ def test_a_delivery_reaches_the_trigger_as_it_came(handled: Handled, name: str, 
     assert handled == [(kind, BODY, "a b/Ã¶", WRITTEN)]
 
 
+@pytest.mark.parametrize(("name", "is_created"), [("on_group_created", True), ("on_group_deleted", False)])
+def test_a_groups_coming_and_going_reach_the_trigger(name: str, is_created: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def handle(data: bytes, *, event_id: str, is_created: bool) -> None:
+        calls.append((data, event_id, is_created))
+
+    monkeypatch.setattr(triggers, "handle_group", handle)
+    assert application(name).test_client().post("/", data=BODY, headers=headers("groups/g")).status_code == 200
+    assert calls == [(BODY, "event-1", is_created)]
+
+
 @pytest.mark.parametrize(
     ("time", "read"),
     [
@@ -62,6 +74,26 @@ def test_the_time_is_the_headers_or_none(handled: Handled, time: str | None, rea
 def test_an_empty_body_reaches_the_trigger_as_no_bytes(handled: Handled) -> None:
     assert Trigger("on_expense_written").deliver(b"", headers()) == 200
     assert handled[0][1] == b""
+
+
+@pytest.mark.parametrize(
+    ("content_type", "sent", "reached"),
+    [
+        ("application/json", b'{"value": {}}', {"value": {}}),
+        ("application/json; charset=utf-8", b"[1]", [1]),
+        ("application/protobuf", b'{"value": {}}', b'{"value": {}}'),
+        ("application/protobuf", b"5", b"5"),
+        ("", b"5", b"5"),
+    ],
+)
+def test_only_what_is_sent_as_json_comes_parsed(handled: Handled, content_type: str, sent: bytes, reached: object) -> None:
+    assert Trigger("on_expense_written").deliver(sent, headers() | {"content-type": content_type}) == 200
+    assert handled[0][1] == reached
+
+
+@pytest.mark.parametrize("data", [b"[1]", b"5", b'"x"', b"{", b"\xff", b"null", b'{"value": 5}'])
+def test_json_that_is_no_change_is_acknowledged(data: bytes) -> None:
+    assert Trigger("on_expense_written").deliver(data, headers() | {"content-type": "application/json"}) == 200
 
 
 def failing(error: Exception) -> Callable[..., Awaitable[None]]:
@@ -98,7 +130,16 @@ def test_an_unreadable_event_is_acknowledged_and_raises_the_alert(capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["on_expense_written", "on_settlement_written", "balance_api", "rebuild_balance", "reconcile_balances"]
+    "name",
+    [
+        "on_expense_written",
+        "on_settlement_written",
+        "on_group_created",
+        "on_group_deleted",
+        "balance_api",
+        "rebuild_balance",
+        "reconcile_balances",
+    ],
 )
 def test_every_function_loads_without_credentials(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
