@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,9 +153,9 @@ class Database:
 
 
 @contextmanager
-def database() -> Iterator[Database]:
-    """An embedded Firestore for the time of the block."""
-    command = [sys.executable, "-m", "emulator", "--port", "0", "--project", PROJECT]
+def database(*arguments: str) -> Iterator[Database]:
+    """An embedded Firestore for the time of the block; `arguments` are more of its command's."""
+    command = [sys.executable, "-m", "emulator", "--port", "0", "--project", PROJECT, *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None, "it is a pipe"
@@ -196,7 +196,8 @@ def serving(kind: Kind, of: Database, pattern: str = "expenses/{expenseId}") -> 
         of.send_to(port, pattern)
         yield Server(of, process.pid, port)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # whoever measures a crash has killed it
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
