@@ -1,7 +1,7 @@
 """Bad moments of the hot path, on whole processes: an instance that dies amid a burst, a lock that somebody holds, rivals.
 
-How long things take is logged (`--log-cli-level=INFO`). What is asserted leaves room for a loaded machine: without what is tested
-here, some of it takes a minute.
+How long things take is logged (`--log-cli-level=INFO`). What is asserted leaves room for a loaded machine: without what is
+tested here, some of it takes a minute.
 """
 
 from __future__ import annotations
