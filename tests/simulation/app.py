@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 from google.cloud.firestore_v1 import types
 
-from tests.simulation.database import ROOT
 from tests.simulation.product import LATER_CURRENCY
 from tests.simulation.profile import Profile
+from tests.simulation.translation import ROOT
 from tests.simulation.values import Read, fields_of
 
 T = TypeVar("T")

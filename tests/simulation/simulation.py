@@ -23,10 +23,11 @@ from emulator.engine import Settings as EngineSettings
 from tests.simulation.app import App, Log, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
-from tests.simulation.database import DATABASE, ROOT, Network, SimulatedFirestore
+from tests.simulation.database import Network, SimulatedFirestore
 from tests.simulation.product import LATER_VERSION, Edit, Product, product
 from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Roll, draw
 from tests.simulation.scheduler import Scheduler, Signal, kill
+from tests.simulation.translation import DATABASE, ROOT
 from tests.simulation.values import Reader, to_time, to_us
 
 START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00Z
