@@ -1,7 +1,7 @@
 """The database as one process of an execution sees it: each call a step, with the footprint of what it touches."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -154,7 +154,7 @@ class ExploredTransaction:
     def get(self, paths: Sequence[str]) -> list[Any]:
         """See Transaction.get."""
         engine, names = self._execution.engine, [ROOT + path for path in paths]
-        label = f"in a transaction get {self._execution.shown(paths)}"
+        label = f"get {self._execution.shown(paths)} in a transaction"
         read = self._call(label, lambda: engine.get(names, self._begun()), lambda: self._execution.locks.read(paths))
         return self._firestore.translator.snapshots(paths, read)
 
@@ -221,8 +221,6 @@ class ExploredTransaction:
 
 
 def _commit_late(execution: "Execution", label: str, action: Callable[[], Any], footprint: Callable[[], Footprint]) -> None:
-    try:
+    # The client has long given up on it.
+    with suppress(RpcError):
         execution.step(f"{label}, late", action, footprint)
-    except RpcError:
-        # The client has long given up on it.
-        pass

@@ -50,7 +50,6 @@ from tests.simulation.values import Reader, to_time
 TICK_US = 1_000
 """Between two steps."""
 _MOST_ATTEMPTS = 12
-_MOST_DELETES = 9
 
 
 class Killed(BaseException):
@@ -202,7 +201,7 @@ class Execution:
         self._dying: list[Thread] = []
         self.is_over = False
         """The actors are ended where they stand."""
-        self._delivers = True
+        self._may_lower = any(isinstance(actor, Rebuild) and actor.force for actor in world.actors)
         self._set_up()
 
     # Driving
@@ -402,10 +401,15 @@ class Execution:
         self.step("its transaction expires", expire, Footprint(0, resource))
 
     def process(self, name: str) -> Process:
-        """The process of this name; it starts when it is first needed."""
+        """The process of this name; it starts when it is first needed, and again when it has died."""
         found = self.processes.get(name)
+        if found is not None:
+            # Whether the work comes before a crash or after it makes a difference.
+            self.touch(Footprint(found.resource))
+            if not found.is_alive:
+                return self.process(name + "'")
         if found is None:
-            code = self.world.processes.get(name, self.world.final)
+            code = self.world.processes.get(name.rstrip("'"), self.world.final)
             found = self.processes[name] = Process(self, name, code)
         return found
 
@@ -451,12 +455,12 @@ class Execution:
                 self.spawn(name, lambda: [self._do(step) for step in steps])
             case Rebuild(name, process, force):
                 self.rebuild(name, process, force=force)
-            case Switch(process, on):
-                self._turn(self.process(process), on=on)
+            case Switch(process, turns):
+                self._turn(self.process(process), turns)
             case Redeliver(name, process):
                 self.deliver(next(event for event in self.events if event.name == name), f"{name} again", process)
             case NightlyCheck(process):
-                self._check(process or "nightly")
+                self._check(process_name=process)
 
     def _do(self, step: Write | DeleteBelow) -> None:
         if isinstance(step, Write):
@@ -481,26 +485,20 @@ class Execution:
             "f": [f"groups/{GROUP}/balanceFaults"],
             "e": [f"groups/{GROUP}/{kind}" if self.world.nested else kind for kind in ("expenses", "settlements")],
         }
-        listed = (
-            {}
-            if delete.lists_again
-            else {letter: self._list(letter, kinds[letter]) for letter in delete.order if letter != "g"}
-        )
+        letters = delete.order.replace("g", "")
+        listed = [] if delete.lists_again else self._list([kind for letter in letters for kind in kinds[letter]])
         for letter in delete.order:
             if letter == "g":
                 self._write(Write(f"groups/{GROUP}", None))
-                continue
-            if not delete.lists_again:
-                for path in listed[letter]:
-                    self._write(Write(path, None))
-                continue
-            for _ in range(_MOST_DELETES):
-                found = self._list(letter, kinds[letter])
-                if not found:
-                    break
-                self._write(Write(found[0], None))
+            elif not delete.lists_again:
+                for path in listed:
+                    if path.rpartition("/")[0] in kinds[letter]:
+                        self._write(Write(path, None))
+            else:
+                while found := self._list(kinds[letter]):
+                    self._write(Write(found[0], None))
 
-    def _list(self, letter: str, collections: Sequence[str]) -> list[str]:
+    def _list(self, collections: Sequence[str]) -> list[str]:
         reads = 0
         for collection in collections:
             reads |= self.resources.members(collection)
@@ -511,12 +509,15 @@ class Execution:
         listed: list[str] = self.step(f"list {self.shown(collections)}", paths, Footprint(reads))
         return listed
 
-    def _turn(self, process: Process, *, on: bool) -> None:
-        def turn() -> None:
+    def _turn(self, process: Process, turns: Sequence[bool]) -> None:
+        def turn(on: bool) -> None:
             process.updates_on = on
 
-        word = "on" if on else "off"
-        self.spawn(f"switch of {process.name}", lambda: self.step(f"turns updates {word}", turn, Footprint(0, process.switch)))
+        def body() -> None:
+            for on in turns:
+                self.step(f"turns updates {'on' if on else 'off'}", partial(turn, on), Footprint(0, process.switch))
+
+        self.spawn(f"switch of {process.name}", body)
 
     # Work for processes
 
@@ -549,8 +550,8 @@ class Execution:
 
         self._work(name, process, handle, again=again)
 
-    def _check(self, name: str) -> None:
-        process = self.process(name)
+    def _check(self, name: str = "nightly check", process_name: str | None = None) -> None:
+        process = self.process(process_name or name)
 
         def handle() -> list[str]:
             copy = process.product
@@ -562,13 +563,11 @@ class Execution:
                 return [state, str(copy.reconcile.repair(process.firestore, process.keeper, GROUP))]
             return [state]
 
-        self._work("nightly check", process, handle, again=lambda: self._check(name + "'"))
+        self._work(name, process, handle, again=lambda: self._check(name + "'", self._successor(process, name)))
 
     def _successor(self, process: Process, name: str) -> str:
-        """Where what a dead process did is done again."""
-        if process.name.rstrip("'") in ("P", *self.world.processes):
-            return process.name + "'"
-        return name + "'"
+        """Where what a dead process did is done again: it starts anew, or did only this."""
+        return process.name if process.name.rstrip("'") in ("P", *self.world.processes) else name + "'"
 
     def _work(
         self,
@@ -611,6 +610,7 @@ class Execution:
             elif path.endswith("/metadata/balance") and change.after is not None:
                 try:
                     self.audit.check_commit(GROUP, change.after)
+                    self.audit.check_writer(GROUP, change, changes, may_lower=self._may_lower)
                 except Discrepancy as error:
                     self.violation = self.violation or error
 

@@ -1,18 +1,19 @@
 """An exploration: a world executed again and again, depth first, until nothing is left that could end differently.
 
-Theory of operation. An execution is a path of nodes, one for each step. At a node some actors are enabled; those in `backtrack`
-are to be tried, each with `None` and then with every failure that may still happen. After an execution the deepest node with
-something left to try decides how the next one differs; up to there it repeats the same choices, and so the same states.
+Theory of operation. An execution is a path of nodes, one for each step. At a node some actors are enabled; those in
+`backtrack` are to be tried, each without a failure and then with every failure that may still happen. After an execution the
+deepest node with something left to try decides how the next one differs; up to there it repeats the same choices, and so
+comes to the same states.
 
-**In full** every enabled actor is tried at every node. **Reduced**, `backtrack` begins with one actor and grows by *races*: when a step
-depends on an earlier one of another actor, and nothing between orders them, their order is reversed by trying, at the earlier
-node, an actor from which the later step can come first (source sets). Actors in `sleep` are not tried: all that begins with them
-has been seen, until a step that depends on theirs. Both are due to Abdulla, Aronsson, Jonsson and Sagonas, "Optimal dynamic
-partial order reduction" (POPL 2014).
+**In full** every enabled actor is tried at every node. **Reduced**, `backtrack` begins with one actor and grows by *races*:
+when a step depends on an earlier one of another actor, and nothing between orders them, their order is reversed by trying, at the
+earlier node, an actor from which the later step can come first (source sets). Actors in `sleep` are not tried: all that begins
+with them has been seen, until a step that depends on theirs. Both are due to Abdulla, Aronsson, Jonsson and Sagonas, "Optimal
+dynamic partial order reduction" (POPL 2014).
 
 **Bounded**, every enabled actor is tried as long as that takes no more than so many preemptions (switches away from an actor
-that could go on), and a node is given up when an equivalent one was reached with no more preemptions: the same steps in an order
-that differs only between independent ones, with the same actor last. Reduction by races is not sound under such a bound.
+that could go on), and a node is given up when an equivalent one was reached with no more preemptions: the same steps in an
+order that differs only between independent ones, with the same actor last. Reduction by races is not sound under such a bound.
 """
 
 from collections import Counter

@@ -21,6 +21,8 @@ def judge(run: Execution) -> State:
     run.failures_left = 0
     run.processes = {name: process for name, process in run.processes.items() if process.is_alive}
     state = _at_rest(run)
+    if invented := set(run.repaired) - run.world.nightly_may_find:
+        raise Discrepancy(f"the nightly check found {', '.join(sorted(invented))}")
     if state is not State.RIGHT and state is not State.GONE:
         run.start_over()
         run.rebuild("repair", "judge")

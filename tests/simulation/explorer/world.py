@@ -50,8 +50,8 @@ class Write:
 class DeleteBelow:
     """Deletes what lies below the group, one document after the other, the kinds in this order.
 
-    Letters: `b` the balance, `r` records, `f` faults, `e` expenses, `g` the group's own document. With `lists_again` each kind is
-    listed until nothing is left, otherwise everything is listed once, at the beginning, and what is written later stays.
+    Letters: `b` the balance, `r` records, `f` faults, `e` expenses, `g` the group's own document. With `lists_again` each
+    kind is listed until nothing is left; otherwise everything is listed once, at first, and what is written later stays.
     """
 
     order: str
@@ -98,10 +98,11 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """An operator turns updates off or on in a process."""
+    """An operator turns updates off or on in a process, perhaps several times."""
 
     process: str
-    on: bool
+    turns: tuple[bool, ...]
+    """True for on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,8 @@ class World:
     event_time_error_us: int = 0
     may_be: frozenset[State] = frozenset()
     """What may stand at rest besides the right balance (or none, of a group that is gone)."""
+    nightly_may_find: frozenset[str] = frozenset()
+    """States that the nightly check may report besides those that are fine."""
     may_rebuild: bool = False
     """A redelivery of everything may be answered by a rebuild: some record may have expired."""
 

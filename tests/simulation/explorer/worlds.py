@@ -1,15 +1,31 @@
-"""The table of worlds."""
+"""The table of worlds.
 
-from collections.abc import Iterable
+Each is as small as it can be and still show something: one group, one or two documents, one or two rebuilds. Every base is
+explored as it is, with a process that dies after any of its calls, and with a commit of unknown outcome anywhere.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from tests.simulation.explorer.world import (
+    CRASH,
     GROUP,
+    READ_FAILS,
+    UNKNOWN_OUTCOME,
     Client,
+    Code,
+    Expire,
+    NightlyCheck,
+    Pause,
     Rebuild,
+    Redeliver,
     State,
+    Switch,
     World,
     Write,
 )
+from tests.simulation.product import LATER_CURRENCY
+from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US
 
 THE_GROUP = Write(f"groups/{GROUP}", {"members": ["ana", "bo"]})
 
@@ -24,19 +40,26 @@ def expense(amount: object, name: str = "e1", *, nested: bool = False, **more: o
         "splits": [{"uid": "bo", "amount": amount}],
         **more,
     }
-    return Write(f"groups/{GROUP}/expenses/{name}" if nested else f"expenses/{name}", fields)
+    return Write(_path(name, nested=nested), fields)
 
 
 def no_expense(name: str = "e1", *, nested: bool = False) -> Write:
     """Deletes an expense."""
-    return Write(f"groups/{GROUP}/expenses/{name}" if nested else f"expenses/{name}", None)
+    return Write(_path(name, nested=nested), None)
+
+
+def _path(name: str, *, nested: bool) -> str:
+    return f"groups/{GROUP}/expenses/{name}" if nested else f"expenses/{name}"
 
 
 EMPTY = (THE_GROUP,)
 """Before: a group without documents."""
 SETTLED = (THE_GROUP, expense(4))
 """Before: a group with one expense, in its balance."""
+REBUILDS = (Rebuild("rebuild 1"), Rebuild("rebuild 2"))
 SWITCHED = frozenset({State.ABSENT, State.STALE})
+OLD = {"the older code": Code()}
+LATER = Code(is_later=True)
 
 
 def app(*writes: Write, name: str = "app") -> Client:
@@ -44,16 +67,281 @@ def app(*writes: Write, name: str = "app") -> Client:
     return Client(writes, name)
 
 
-def _bases() -> Iterable[World]:
-    one = app(expense(1), expense(3))
-    two = (app(expense(5)), app(expense(1, "e2"), name="app2"))
-    yield World(name="two writes", about="an expense is created and edited", before=EMPTY, actors=(one,))
-    yield World(name="two documents", about="two clients write two documents", before=SETTLED, actors=two)
-    yield World(name="two writes, rebuild", about="beside a rebuild", before=EMPTY, actors=(one, Rebuild()))
-    yield World(name="two documents, rebuild", about="beside a rebuild", before=SETTLED, actors=(*two, Rebuild()))
-    rebuilds = (Rebuild("rebuild 1"), Rebuild("rebuild 2"))
-    yield World(name="first write, two rebuilds", about="", before=EMPTY, actors=(app(expense(1)), *rebuilds))
-    yield World(name="edit, two rebuilds", about="", before=SETTLED, actors=(app(expense(5)), *rebuilds))
+_TWICE = app(expense(1), expense(3))
+_TWO_DOCUMENTS = (app(expense(5)), app(expense(1, "e2"), name="app 2"))
 
 
-WORLDS = {world.name: world for world in _bases()}
+def _writes() -> Iterator[World]:
+    yield World(name="create and edit", about="an expense is created and edited", before=EMPTY, actors=(_TWICE,))
+    yield World(name="two documents", about="an expense is edited, another created", before=SETTLED, actors=_TWO_DOCUMENTS)
+    yield World(
+        name="create, edit, rebuild", about="and a rebuild, where no balance was", before=EMPTY, actors=(_TWICE, Rebuild())
+    )
+    yield World(
+        name="two documents, rebuild", about="and a rebuild, of a balance", before=SETTLED, actors=(*_TWO_DOCUMENTS, Rebuild())
+    )
+    yield World(
+        name="create, two rebuilds",
+        about="two rebuilds, where no balance was",
+        before=EMPTY,
+        actors=(app(expense(1)), *REBUILDS),
+    )
+    yield World(
+        name="edit, two rebuilds", about="two rebuilds of a balance", before=SETTLED, actors=(app(expense(5)), *REBUILDS)
+    )
+
+
+def _deletes() -> Iterator[World]:
+    yield World(name="delete", about="a hard delete", before=SETTLED, actors=(app(no_expense()),))
+    yield World(
+        name="delete, rebuild", about="a hard delete beside a rebuild", before=SETTLED, actors=(app(no_expense()), Rebuild())
+    )
+    yield World(
+        name="create, delete, rebuild",
+        about="created and deleted beside a rebuild",
+        before=EMPTY,
+        actors=(app(expense(1), no_expense()), Rebuild()),
+    )
+    yield World(
+        name="delete, create, rebuild",
+        about="deleted and created again beside a rebuild",
+        before=SETTLED,
+        actors=(app(no_expense(), expense(7)), Rebuild()),
+    )
+    yield World(
+        name="soft and hard delete",
+        about="created, deleted softly, then for good",
+        before=EMPTY,
+        actors=(app(expense(1), expense(3, deletedAt="2020-01-01"), no_expense()),),
+    )
+    for what, error_us in (("early", -MINUTE_US), ("late", MINUTE_US)):
+        yield World(
+            name=f"delete, rebuild, {what} event time",
+            about=f"the delete's event tells a time a minute too {what}",
+            before=SETTLED,
+            actors=(app(no_expense()), Rebuild()),
+            event_time_error_us=error_us,
+        )
+
+
+def _duplicates() -> Iterator[World]:
+    yield World(name="create twice at once", about="each event comes twice", before=EMPTY, actors=(app(expense(1)),), copies=2)
+    yield World(name="edit twice at once", about="each event comes twice", before=SETTLED, actors=(app(expense(5)),), copies=2)
+    yield World(
+        name="edit twice at once, rebuild",
+        about="each event comes twice, beside a rebuild",
+        before=SETTLED,
+        actors=(app(expense(5)), Rebuild()),
+        copies=2,
+    )
+
+
+def _lines() -> Iterator[World]:
+    yield World(
+        name="two documents, one process",
+        about="they meet in one process's line",
+        before=SETTLED,
+        actors=_TWO_DOCUMENTS,
+        in_one_process=True,
+    )
+    yield World(
+        name="edit twice at once, one process",
+        about="each event comes twice to one process",
+        before=SETTLED,
+        actors=(app(expense(5)),),
+        copies=2,
+        in_one_process=True,
+    )
+    yield World(
+        name="three events, one process",
+        about="two edits that cancel, and another document",
+        before=SETTLED,
+        actors=(app(expense(5), expense(4)), app(expense(1, "e2"), name="app 2")),
+        in_one_process=True,
+    )
+    yield World(
+        name="two documents, rebuild, one process",
+        about="a rebuild meets them in the line",
+        before=SETTLED,
+        actors=(*_TWO_DOCUMENTS, Rebuild()),
+        in_one_process=True,
+    )
+
+
+def _switches() -> Iterator[World]:
+    one = {"e1#1": "A"}
+    yield World(
+        name="create, switched on, rebuild",
+        about="updates are off at first",
+        before=EMPTY,
+        actors=(app(expense(1)), Switch("A", (True,)), Rebuild()),
+        delivered_to=one,
+        processes={"A": Code(updates_on=False)},
+        reads_switch=True,
+        may_be=SWITCHED,
+    )
+    yield World(
+        name="edit, switched off, rebuild",
+        about="updates are turned off where the edit goes",
+        before=SETTLED,
+        actors=(app(expense(5)), Switch("A", (False,)), Rebuild()),
+        delivered_to={"e1#2": "A"},
+        processes={"A": Code()},
+        reads_switch=True,
+        may_be=SWITCHED,
+    )
+    yield World(
+        name="two edits, switched off, rebuild",
+        about="one edit goes to a process that is switched off, the next to another",
+        before=SETTLED,
+        actors=(app(expense(5), expense(6)), Switch("A", (False,)), Rebuild()),
+        delivered_to={"e1#2": "A"},
+        processes={"A": Code()},
+        reads_switch=True,
+        may_be=SWITCHED,
+    )
+    yield World(
+        name="two edits, switched off and on",
+        about="both edits go to a process that is switched off and on",
+        before=SETTLED,
+        actors=(app(expense(5), expense(6)), Switch("A", (False, True))),
+        delivered_to={"e1#2": "A", "e1#3": "A"},
+        processes={"A": Code()},
+        reads_switch=True,
+        may_be=SWITCHED,
+    )
+
+
+def _faults() -> Iterator[World]:
+    yield World(
+        name="malformed, healed",
+        about="created malformed, then healed",
+        before=EMPTY,
+        actors=(app(expense("x"), expense(3)),),
+    )
+    yield World(
+        name="malformed, rebuild",
+        about="created, then bent, beside a rebuild",
+        before=EMPTY,
+        actors=(app(expense(3), expense("x")), Rebuild()),
+    )
+    yield World(
+        name="malformed, deleted, rebuild",
+        about="bent and deleted beside a rebuild",
+        before=SETTLED,
+        actors=(app(expense("x"), no_expense()), Rebuild()),
+    )
+    yield World(
+        name="bent, healed, bent",
+        about="bent, healed and bent again",
+        before=SETTLED,
+        actors=(app(expense("x"), expense(3), expense("y")),),
+    )
+
+
+def _versions() -> Iterator[World]:
+    older = {"e1#1": "the older code", "e1#2": "the older code"}
+    yield World(
+        name="older and newer code",
+        about="one edit goes to older code, another document to newer code",
+        before=SETTLED,
+        actors=_TWO_DOCUMENTS,
+        delivered_to=older,
+        processes=OLD,
+        final=LATER,
+        may_be=frozenset({State.OLDER}),
+    )
+    yield World(
+        name="older and newer code, older rebuild",
+        about="and the older code is asked for a rebuild",
+        before=SETTLED,
+        actors=(*_TWO_DOCUMENTS, Rebuild(process="the older code")),
+        delivered_to=older,
+        processes=OLD,
+        final=LATER,
+        may_be=frozenset({State.OLDER}),
+    )
+    yield World(
+        name="older and newer rules",
+        about="the newer code understands a currency more",
+        before=SETTLED,
+        actors=(app(expense(5)), app(expense(1, "e2", currency=LATER_CURRENCY), name="app 2")),
+        delivered_to=older,
+        processes=OLD,
+        final=Code(is_later=True, new_rules=True),
+        may_be=frozenset({State.OLDER}),
+    )
+
+
+def _ages() -> Iterator[World]:
+    yield World(
+        name="redelivered after its record",
+        about="an event comes again four days later, when its record is gone",
+        before=(*SETTLED, expense(5), Pause(4 * DAY_US), Expire()),
+        actors=(Redeliver("e1#2"), app(expense(1, "e2"))),
+        may_rebuild=True,
+    )
+    yield World(
+        name="redelivered after its record, rebuild",
+        about="beside a rebuild",
+        before=(*SETTLED, expense(5), Pause(4 * DAY_US), Expire()),
+        actors=(Redeliver("e1#2"), Rebuild()),
+        may_rebuild=True,
+    )
+    yield World(
+        name="late delete",
+        about="a delete's event comes two hours late, when its snapshot cannot be read any more",
+        before=(*SETTLED, no_expense(), Pause(2 * HOUR_US)),
+        held_back=frozenset({"e1#2"}),
+        actors=(Redeliver("e1#2"), app(expense(1, "e2"))),
+        may_rebuild=True,
+    )
+
+
+def _nightly() -> Iterator[World]:
+    yield World(
+        name="two documents, nightly check",
+        about="the nightly check amid edits finds nothing",
+        before=SETTLED,
+        actors=(*_TWO_DOCUMENTS, NightlyCheck()),
+    )
+    yield World(
+        name="malformed, nightly check",
+        about="amid a document that is bent and healed",
+        before=SETTLED,
+        actors=(app(expense("x"), expense(3)), NightlyCheck()),
+    )
+    yield World(
+        name="delete, nightly check",
+        about="amid a hard delete",
+        before=SETTLED,
+        actors=(app(no_expense()), NightlyCheck()),
+    )
+
+
+def _with_failures(worlds: Iterable[World]) -> Iterator[World]:
+    for world in worlds:
+        yield world
+        yield world.failing("crash", CRASH)
+        yield world.failing("unknown outcome", UNKNOWN_OUTCOME)
+
+
+def _all() -> Iterator[World]:
+    yield from _with_failures(_writes())
+    yield from _with_failures(_deletes())
+    yield from _with_failures(_duplicates())
+    yield from _with_failures(_lines())
+    yield from _with_failures(_switches())
+    yield from _with_failures(_faults())
+    yield from _with_failures(_versions())
+    yield from _with_failures(_ages())
+    yield from _with_failures(_nightly())
+    for world in (*_writes(), *_deletes()):
+        if "rebuild" in world.name:
+            yield world.failing("a failing read", READ_FAILS)
+
+
+_BOUNDS: dict[str, int] = {}
+"""At most so many preemptions, where all interleavings are too many."""
+
+WORLDS = {world.name: replace(world, preemptions=_BOUNDS.get(world.name)) for world in _all()}
