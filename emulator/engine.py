@@ -11,21 +11,24 @@ database at t" is fixed from the moment somebody read at t.
 **Reads outside of transactions, and read-only transactions,** see one instant. They lock nothing and never wait.
 
 **Pessimistic read-write transactions** (the default) read the present and lock what they read, missing documents too,
-until they end; writers from outside wait. Readers share a lock. Who writes what others have read as well waits at
-commit until they end; if two do so, each waits for the other, and the later one is aborted. From then on the document
-is known to be contended: for a while, and for each transaction that says to be a retry, locks on it are exclusive
-from the first read on, so that all who follow stand in line instead of aborting each other. Hence a transaction
-fails at most about once for a hot document, however many want it.
+until they end. Readers share a lock. A commit needs the locks of what it writes for itself: it waits for older
+transactions that have read the same, and younger ones are *wounded* (see `locks`). A transaction is as old as its first
+attempt: a retry says which attempt it follows, and keeps that one's age. So it wins in the end, however many compete.
 
-A deadlock never fails a read. The transaction that would close the circle is doomed: its locks are dropped, it sees
-from then on the instant at which all it had read was true, and its commit is ABORTED. The same happens after waiting
-too long. A query locks the documents that it returns; that no others have come to match is verified by running it
-again, at each further read and at commit.
+A read never fails for contention. A wounded transaction is *doomed*: it has lost its locks, reads on from the instant at
+which all it had read was true, and its commit is ABORTED. The same happens after waiting too long for a lock. A query
+locks the documents that it returns; that no others have come to match is verified by running it again, at each further
+read and at commit.
 
-**Optimistic read-write transactions** see the instant of their first read, lock nothing, and are ABORTED at commit
-if anything they read, found missing or queried is different by then.
+For a second after a transaction lost a document to another, transactions lock it exclusively from their first read on.
+They stand in line, oldest first, instead of reading all at once and then failing all but one.
 
-**Writes outside of transactions** take all their locks, or wait and hold none.
+**Optimistic read-write transactions** see the instant of their first read and lock nothing before they commit. A commit
+with writes is ABORTED if anything that was read, found missing or queried is different by then. A transaction chooses
+its mode; the default is the database's.
+
+**Writes outside of transactions** take all their locks, or wait and hold none. They are younger than all transactions
+that have begun before.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ import grpc
 
 from emulator.changes import Change
 from emulator.errors import RpcError
-from emulator.locks import LockTable, Request
+from emulator.footprints import Footprint, HeldLock, changed_collections, queried_collections
+from emulator.locks import LockTable, Owner, Request
 from emulator.names import check_document_name
 from emulator.query import PreparedQuery
 from emulator.statistics import Statistics
@@ -52,8 +56,6 @@ from emulator.writes import Applied, apply, check_transforms
 T = TypeVar("T")
 
 SECOND_US = 1_000_000
-# How long after a collision the readers of a document lock it exclusively.
-CONTENTION_MEMORY_US = 1 * SECOND_US
 # How long superseded versions may outlive their time, so that they are dropped in batches.
 FORGET_INTERVAL_US = 1 * SECOND_US
 
@@ -61,9 +63,15 @@ FORGET_INTERVAL_US = 1 * SECOND_US
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a database behaves. The defaults are production's: https://firebase.google.com/docs/firestore/quotas
-    and https://firebase.google.com/docs/firestore/transaction-data-contention."""
+    and https://firebase.google.com/docs/firestore/transaction-data-contention.
+
+    optimistic: the mode of transactions that do not choose one.
+    contention_memory_us: how long a document is read exclusively after a transaction lost it to another. This is ours:
+    it saves retries. With 0, readers always share.
+    """
 
     optimistic: bool = False
+    contention_memory_us: int = 1 * SECOND_US
     lock_wait_us: int = 20 * SECOND_US
     transaction_total_us: int = 270 * SECOND_US
     transaction_idle_us: int = 60 * SECOND_US
@@ -126,26 +134,37 @@ class Engine:
         self._store = Store(self.root)
         self._locks = LockTable()
         self._waiting: dict[Request, tuple[Waiting[Any], Callable[[], Any], Callable[[str], Any]]] = {}
+        # What waited on behalf of wounded transactions.
+        self._refused: deque[tuple[Waiting[Any], Callable[[], Any]]] = deque()
         self._deadlines: deque[Waiting[Any]] = deque()
         self._contended_until_us: dict[str, int] = {}
 
     # Transactions
 
-    def begin(self, read_write: bool = True, retry_of: bytes | None = None, read_time_us: int | None = None) -> bytes:
+    def begin(
+        self,
+        read_write: bool = True,
+        retry_of: bytes | None = None,
+        read_time_us: int | None = None,
+        optimistic: bool | None = None,
+    ) -> bytes:
         """Begin a transaction and return its id.
 
-        A read-only one sees the instant `read_time_us`, or now. `retry_of` is the id of the aborted transaction that
-        this one tries again: it takes its locks exclusively, so that it does not fail in the same way.
+        A read-only one sees the instant `read_time_us`, or now. `retry_of` is the id of the failed attempt that this one
+        follows: it is as old as that one. `optimistic` None stands for the database's mode.
         """
         if read_write and read_time_us is not None:
             raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "read_time: only a read-only transaction may have one.")
         now_us = self._now()
         snapshot_us = None if read_write else self._instant(read_time_us)
-        self._ids_issued += 1
-        id_ = self._id_prefix + self._ids_issued.to_bytes(8, "big")
-        transaction = Transaction(id_, now_us, read_write, snapshot_us)
-        transaction.exclusive = bool(retry_of)
-        self._transactions[id_] = transaction
+        born = self._born(retry_of)
+        # The id tells the age, so that it need not be remembered for a retry.
+        id_ = self._id_prefix + b"".join(part.to_bytes(8, "big") for part in born)
+        if optimistic is None:
+            optimistic = self.settings.optimistic
+        self._transactions[id_] = Transaction(
+            id_, born, now_us, read_write=read_write, optimistic=optimistic and read_write, snapshot_us=snapshot_us
+        )
         return id_
 
     def rollback(self, transaction: bytes) -> None:
@@ -175,7 +194,7 @@ class Engine:
             return ReadResult([read(name, at_us) for name in names], at_us)
         found = self._use(transaction)
         self.statistics.document_reads += len(names)
-        if self.settings.optimistic or found.snapshot_us is not None:
+        if found.optimistic or found.snapshot_us is not None:
             return self._get_from_snapshot(found, names)
         return self._with_locks(
             found,
@@ -188,7 +207,8 @@ class Engine:
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """Run a query; the value is the list of whole documents that it finds, in its order."""
-        return self._observe(partial(self._run, query), _names_of, _documents_billed, transaction, read_time_us)
+        evaluate, scope = partial(self._run, query), _scope(query)
+        return self._observe(evaluate, _names_of, _documents_billed, scope, transaction, read_time_us)
 
     def count(
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
@@ -198,7 +218,7 @@ class Engine:
         def evaluate(at_us: int | None) -> int:
             return len(self._run(query, at_us))
 
-        return self._observe(evaluate, None, _entries_billed, transaction, read_time_us)
+        return self._observe(evaluate, None, _entries_billed, _scope(query), transaction, read_time_us)
 
     def list_documents(
         self,
@@ -228,7 +248,8 @@ class Engine:
                     listed.extend((name, None) for name in self._store.missing_parents(collection, at_us))
             return sorted((pair for pair in listed if pair[0] > after), key=lambda pair: pair[0])[:limit]
 
-        return self._observe(evaluate, _names_of_pairs, _documents_billed, transaction, read_time_us)
+        scope = queried_collections(parent, "" if show_missing else collection_id, all_descendants=False)
+        return self._observe(evaluate, _names_of_pairs, _documents_billed, scope, transaction, read_time_us)
 
     def list_collection_ids(self, parent: str, read_time_us: int | None = None) -> list[str]:
         """The ids of the collections below a document or the root that hold a document at any depth, sorted."""
@@ -241,12 +262,14 @@ class Engine:
         evaluate: Callable[[int | None], Any],
         names: Callable[[Any], list[str]] | None,
         billed: Callable[[Any], int],
+        scope: frozenset[str],
         transaction: bytes | None,
         read_time_us: int | None,
     ) -> QueryResult | Waiting[QueryResult]:
         """Compute something of the documents at an instant (None: the present) in a way that isolation holds for.
 
-        `names` tells of the value which documents to lock, and `billed` how many reads it costs.
+        `names` tells of the value which documents to lock, and `billed` how many reads it costs. `scope` tells which
+        collections it depends on, as `Footprint.queries` does.
         """
 
         def result(value: Any, at_us: int) -> QueryResult:
@@ -261,8 +284,8 @@ class Engine:
         def from_snapshot() -> QueryResult:
             at_us = self._fix_snapshot(found)
             value = evaluate(at_us)
-            if self.settings.optimistic and found.read_write:
-                found.observations.append((evaluate, value))
+            if found.optimistic:
+                found.observe(evaluate, value, scope)
             return result(value, at_us)
 
         def present(value: Any = None, of_commit_us: int = -1) -> QueryResult | Waiting[QueryResult]:
@@ -277,10 +300,10 @@ class Engine:
                     return self._with_locks(found, wants, proceed, partial(self._doom_and, from_snapshot, found))
             at_us = self._issue_read_time()
             found.verified_us = at_us
-            found.observations.append((evaluate, value))
+            found.observe(evaluate, value, scope)
             return result(value, at_us)
 
-        if self.settings.optimistic or found.snapshot_us is not None:
+        if found.optimistic or found.snapshot_us is not None:
             return from_snapshot()
         return present()
 
@@ -295,7 +318,7 @@ class Engine:
         if transaction is None:
             if not any(name in self._locks for name in names):
                 return self._apply(writes)
-            found = Transaction(b"", self._now(), read_write=True, snapshot_us=None)
+            found = Transaction(b"", self._born(), self._now())
         else:
             found = self._use(transaction)
             if writes and not found.read_write:
@@ -303,9 +326,10 @@ class Engine:
                 raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "Cannot modify documents in a read-only transaction.")
             if found.doomed is not None:
                 self._abort(found, found.doomed)
-            if self.settings.optimistic or not names:
-                return self._commit_now(found, writes)
-        return self._with_locks(found, names, partial(self._commit_now, found, writes), partial(self._abort, found))
+            if found.optimistic and not names:
+                return self._commit_reads(found)
+        proceed, refused = partial(self._commit_now, found, writes), partial(self._abort, found)
+        return self._with_locks(found, names, proceed, refused, is_last=True)
 
     def target(self, write: Any) -> str:
         """The name of the document that a write is about. INVALID_ARGUMENT if it cannot be."""
@@ -316,6 +340,73 @@ class Engine:
     def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
         """Call this after each commit that changed something, within the commit. It must neither block nor raise."""
         self._subscribers.append(callback)
+
+    # Footprints
+
+    def footprint_of_get(self, names: Sequence[str], transaction: bytes | None = None) -> Footprint:
+        """What `get` would touch now. A get in the past touches nothing."""
+        if transaction is None:
+            return Footprint(reads=frozenset(names))
+        return self._footprint_of_read(transaction, Footprint(reads=frozenset(names)), lambda: names)
+
+    def footprint_of_query(self, query: PreparedQuery, transaction: bytes | None = None) -> Footprint:
+        """What `query` would touch now. A query in the past touches nothing."""
+        read = Footprint(queries=_scope(query))
+        if transaction is None:
+            return read
+        return self._footprint_of_read(transaction, read, lambda: _names_of(self._run(query, None)))
+
+    def footprint_of_commit(self, writes: Sequence[Any], transaction: bytes | None = None) -> Footprint:
+        """What `commit` would touch now. If it has to wait, it touches it when whoever it waits for ends."""
+        names = frozenset(map(self.target, writes))
+        written = Footprint(writes=names, changes=changed_collections(names), takes=names)
+        found = self._transactions.get(transaction) if transaction is not None else None
+        if found is None:
+            youngest = (self._ids_issued + 1, 0)
+            found = Transaction(b"", youngest, self._now())
+        if found.doomed is not None:
+            return Footprint()
+        end = self._footprint_of_end(found)
+        if found.optimistic and not writes:
+            return end
+        checked = Footprint(reads=frozenset(found.reads), queries=found.scope)
+        return checked | written | end | self._footprint_of_locking(found, dict.fromkeys(names, True))
+
+    def footprint_of_rollback(self, transaction: bytes) -> Footprint:
+        """What `rollback`, or the expiry of the transaction, would touch now."""
+        found = self._transactions.get(transaction)
+        return Footprint() if found is None else self._footprint_of_end(found)
+
+    def locks_of(self, transaction: bytes) -> dict[str, HeldLock]:
+        """The locks that a transaction holds, by the names of the documents; none if it has ended."""
+        found = self._transactions.get(transaction)
+        if found is None:
+            return {}
+        return {name: HeldLock(lock.exclusive is found, bool(lock.queue)) for name, lock in found.held.items()}
+
+    def _footprint_of_read(self, id_: bytes, read: Footprint, names: Callable[[], Sequence[str]]) -> Footprint:
+        found = self._transactions.get(id_)
+        if found is None or found.snapshot_us is not None:
+            return Footprint()
+        if found.optimistic:
+            return read._replace(fixes_instant=True)
+        locking = self._footprint_of_locking(found, self._wants_to_read(found, names()))
+        return read | Footprint(queries=found.scope) | locking
+
+    def _footprint_of_locking(self, transaction: Transaction, wants: Mapping[str, bool]) -> Footprint:
+        missing = self._locks.missing(transaction, wants)
+        if self._locks.is_free_for(transaction, missing):
+            takes = frozenset(name for name, exclusive in missing.items() if exclusive)
+            return Footprint(shares=frozenset(missing) - takes, takes=takes)
+        touched = Footprint(takes=frozenset(missing))
+        for victim in self._locks.victims(transaction, missing):
+            touched = touched | self._footprint_of_end(victim)._replace(fixes_instant=True)
+        return touched
+
+    def _footprint_of_end(self, owner: Owner) -> Footprint:
+        takes = {name for name, lock in owner.held.items() if lock.exclusive is owner or lock.queue}
+        takes.update(name for request in owner.pending for name in request.wants)
+        return Footprint(shares=frozenset(owner.held) - takes, takes=frozenset(takes))
 
     # Housekeeping
 
@@ -419,8 +510,6 @@ class Engine:
         return transaction
 
     def _wants_to_read(self, transaction: Transaction, names: Sequence[str]) -> dict[str, bool]:
-        if transaction.exclusive:
-            return dict.fromkeys(names, True)
         if not self._contended_until_us:
             return dict.fromkeys(names, False)
         now_us = self._now()
@@ -437,7 +526,7 @@ class Engine:
     def _get_from_snapshot(self, transaction: Transaction, names: Sequence[str]) -> ReadResult:
         at_us = self._fix_snapshot(transaction)
         documents = [self._store.get(name, at_us) for name in names]
-        if self.settings.optimistic and transaction.read_write:
+        if transaction.optimistic:
             transaction.reads.update(zip(names, documents, strict=True))
         return ReadResult(documents, at_us)
 
@@ -477,37 +566,66 @@ class Engine:
         wants: Mapping[str, bool],
         proceed: Callable[[], T | Waiting[T]],
         refused: Callable[[str], T | Waiting[T]],
+        *,
+        is_last: bool = False,
     ) -> T | Waiting[T]:
-        """Do `proceed` under these locks, now or later; or `refused`, with the reason, if they cannot be had."""
-        request = self._locks.acquire(transaction, wants)
+        """Do `proceed` under these locks, now or later; or `refused`, with the reason, if they cannot be had.
+
+        `is_last`: the transaction ends with this.
+        """
+        request = self._locks.acquire(transaction, wants, is_last=is_last)
         if request is None:
-            return proceed()
-        now_us = self._now()
-        for name, exclusive in request.wants.items():
-            if exclusive and name in transaction.held:
-                self._contended_until_us[name] = now_us + CONTENTION_MEMORY_US
-        if self._locks.is_deadlocked(transaction):
-            self._locks.cancel(request)
-            return refused(f"Another transaction waits for this one, and this one for it, over {next(iter(wants))}.")
-        waiting: Waiting[T] = Waiting(request, now_us + self.settings.lock_wait_us, self._withdraw)
+            if not self._locks.wounded:
+                return proceed()
+            self._doom_wounded()
+            try:
+                return proceed()
+            finally:
+                self._settle()
+        waiting: Waiting[T] = Waiting(request, self._now() + self.settings.lock_wait_us, self._withdraw)
         self._waiting[request] = (waiting, proceed, refused)
         self._deadlines.append(waiting)
+        if self._locks.wounded:
+            self._doom_wounded()
+            self._settle()
         return waiting
 
+    def _doom_wounded(self) -> None:
+        """Doom the transactions that have lost their locks. To be done before anything that they read can change."""
+        wounded = self._locks.wounded
+        while wounded:
+            transaction, name, requests = wounded.popleft()
+            assert isinstance(transaction, Transaction)
+            if self.settings.contention_memory_us:
+                self._contended_until_us[name] = self._now() + self.settings.contention_memory_us
+            reason = f"An older transaction needs {name}."
+            self._freeze(transaction, reason)
+            for request in requests:
+                waiting, _, refused = self._waiting.pop(request)
+                self._refused.append((waiting, partial(refused, reason)))
+
     def _settle(self) -> None:
-        """Do what waited for the locks that were granted by now. Not recursive, however long the queue."""
+        """Finish what waited for locks that were granted or refused by now. Not recursive, however long the queue."""
         if self._settling:
             return
         self._settling = True
         try:
             granted = self._locks.granted
-            while granted:
+            while self._refused or granted:
+                if self._refused:
+                    waiting, proceed = self._refused.popleft()
+                    waiting.finish(proceed)
+                    continue
                 request = granted.popleft()
-                waiting, proceed, _ = self._waiting.pop(request)
+                waiting, proceed, refused = self._waiting.pop(request)
                 transaction = request.owner
                 assert isinstance(transaction, Transaction)
                 transaction.used_us = self._now()
-                waiting.finish(partial(_raise, _invalid_transaction()) if transaction.finished else proceed)
+                if transaction.finished:
+                    proceed = partial(_raise, _invalid_transaction())
+                elif transaction.doomed is not None:  # wounded after the locks were granted
+                    proceed = partial(refused, transaction.doomed)
+                waiting.finish(proceed)
         finally:
             self._settling = False
 
@@ -522,10 +640,13 @@ class Engine:
     def _doom(self, transaction: Transaction, reason: str) -> None:
         """Let the transaction read on, from the last instant at which all it read was true; it cannot commit."""
         if transaction.doomed is None:
-            transaction.doomed = reason
-            transaction.snapshot_us = transaction.verified_us if transaction.observations else self._issue_read_time()
+            self._freeze(transaction, reason)
             self._locks.release(transaction)
             self._settle()
+
+    def _freeze(self, transaction: Transaction, reason: str) -> None:
+        transaction.doomed = reason
+        transaction.snapshot_us = transaction.verified_us if transaction.observations else self._issue_read_time()
 
     def _doom_and(self, read: Callable[[], T], transaction: Transaction, reason: str) -> T:
         self._doom(transaction, reason)
@@ -541,6 +662,13 @@ class Engine:
             return self._apply(writes)
         finally:
             self._end(transaction, "The transaction has ended.")
+
+    def _commit_reads(self, transaction: Transaction) -> CommitResult:
+        """Commit an optimistic transaction that has only read. What it has read was true at once; that is enough."""
+        at_us = self._fix_snapshot(transaction)
+        self._end(transaction, "The transaction has ended.")
+        self.statistics.commits += 1
+        return CommitResult([], at_us)
 
     def _is_true_now(self, transaction: Transaction) -> bool:
         """Whether everything that the transaction read would be read again now."""
@@ -599,8 +727,18 @@ class Engine:
             self._forget(commit_time_us)
         return CommitResult(applied, commit_time_us)
 
+    def _born(self, retry_of: bytes | None = None) -> tuple[int, int]:
+        """The age of a new transaction: that of the first of its attempts, then that of this one."""
+        self._ids_issued += 1
+        own = self._ids_issued
+        return (_age(retry_of)[0] if retry_of and self._was_issued(retry_of) else own, own)
+
     def _was_issued(self, id_: bytes) -> bool:
-        return len(id_) == 16 and id_.startswith(self._id_prefix) and int.from_bytes(id_[8:], "big") <= self._ids_issued
+        return len(id_) == 24 and id_.startswith(self._id_prefix) and max(_age(id_)) <= self._ids_issued
+
+
+def _age(id_: bytes) -> tuple[int, int]:
+    return int.from_bytes(id_[8:16], "big"), int.from_bytes(id_[16:], "big")
 
 
 def _target(write: Any) -> str:
@@ -613,6 +751,10 @@ def _target(write: Any) -> str:
     if operation == "transform":
         return str(write.transform.document)
     raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, "A write must have an update, a delete or a transform.")
+
+
+def _scope(query: PreparedQuery) -> frozenset[str]:
+    return queried_collections(query.parent, query.collection_id, query.all_descendants)
 
 
 def _names_of(documents: Sequence[Document]) -> list[str]:

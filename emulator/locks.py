@@ -1,29 +1,40 @@
-"""Document locks: shared and exclusive, first come first served, with a search for deadlocks.
+"""Document locks: shared and exclusive, granted by wound-wait: the older owner goes first, so no deadlock can arise.
 
-Theory of operation. An `Owner` (a transaction, or a commit outside of one) asks for a set of locks with one
-`Request`, which is granted as a whole or not at all. Each lock has its queue in order of arrival, and a request is
-granted once, for each of its names, no holder and no earlier request of the queue is in its way. Requests that hold
-nothing and want several names therefore cannot block each other for ever: the oldest waits for holders only.
+Theory of operation. An `Owner` (a transaction, or a commit outside of one) asks for a set of locks with one `Request`,
+which is granted as a whole or not at all. When a request conflicts with a holder,
 
-An owner that has a shared lock and wants it exclusive (an upgrade) goes to the head of the queue: those behind it
-wait for its shared lock anyway. Two upgrades of one lock wait for each other; that, and every other cycle, is found
-by `is_deadlocked`, to be asked once after each request that was queued: only the newest request can close a cycle.
+- and the holder is younger, the holder is *wounded*: it loses all its locks and requests at once;
+- and the holder is older, the request waits.
 
-Nothing here knows time, or what a name stands for.
+Each lock has a queue in order of age. A request is granted once no holder and no earlier request of the queue conflicts
+with it, for each of its names. So an owner only ever waits for older owners, and a circle of waiting owners, which would
+need one that waits for a younger one, cannot exist. The oldest owner never waits in a queue and is never wounded.
+
+One exception: an owner that has just been granted the locks of its commit is not wounded, though it is younger. It
+commits next, without waiting for anything else (see `Request.is_last`).
+
+Source: D. J. Rosenkrantz, R. E. Stearns, P. M. Lewis, System Level Concurrency Control for Distributed Database Systems,
+ACM Transactions on Database Systems 3 (1978). Nothing here knows time, or what a name stands for.
 """
 
 from __future__ import annotations
 
+from bisect import insort_right
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 
 class Owner:
-    """Who holds locks and waits for them."""
+    """Who holds locks and waits for them.
 
-    __slots__ = ("held", "pending")
+    born: the owner's age; the smaller is the older. No two owners have the same.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("born", "held", "pending")
+
+    def __init__(self, born: tuple[int, int]) -> None:
+        self.born = born
         self.held: dict[str, Lock] = {}
         self.pending: list[Request] = []
 
@@ -36,31 +47,61 @@ class Lock:
     def __init__(self) -> None:
         self.exclusive: Owner | None = None
         self.shared: dict[Owner, None] = {}  # a dict, because its order is the same in every run
-        self.queue: deque[Request] = deque()
+        self.queue: list[Request] = []
+
+    def conflicting(self, owner: Owner, exclusive: bool) -> Iterator[Owner]:
+        """The holders that the owner cannot share the lock with."""
+        if self.exclusive is not None:
+            if self.exclusive is not owner:
+                yield self.exclusive
+        elif exclusive:
+            yield from (holder for holder in self.shared if holder is not owner)
 
     def admits(self, owner: Owner, exclusive: bool) -> bool:
-        """Whether the holders would let the owner in."""
+        """Whether no holder conflicts with the owner."""
         if self.exclusive is not None and self.exclusive is not owner:
             return False
         return not exclusive or not self.shared or (len(self.shared) == 1 and owner in self.shared)
 
 
 class Request:
-    """A set of locks that an owner waits for; `wants` maps each name to whether it is wanted exclusively."""
+    """A set of locks that an owner waits for; `wants` maps each name to whether it is wanted exclusively.
 
-    __slots__ = ("owner", "wants")
+    is_last: the owner ends as soon as it has these locks, so that others can wait for it, whatever its age.
+    """
 
-    def __init__(self, owner: Owner, wants: Mapping[str, bool]) -> None:
+    __slots__ = ("is_last", "owner", "wants")
+
+    def __init__(self, owner: Owner, wants: Mapping[str, bool], is_last: bool) -> None:
         self.owner = owner
         self.wants = wants
+        self.is_last = is_last
+
+    @property
+    def born(self) -> tuple[int, int]:
+        """The age of the owner."""
+        return self.owner.born
+
+
+class Wound(NamedTuple):
+    """An owner that lost all its locks to an older one, which wanted `name`; `requests` will not be granted any more."""
+
+    owner: Owner
+    name: str
+    requests: list[Request]
 
 
 class LockTable:
-    """All locks of a database. Requests that were granted after waiting are appended to `granted`."""
+    """All locks of a database.
+
+    granted: requests that were granted after waiting, in this order. The user takes them out.
+    wounded: owners that lost their locks. The user takes them out.
+    """
 
     def __init__(self) -> None:
         self._locks: dict[str, Lock] = {}
         self.granted: deque[Request] = deque()
+        self.wounded: deque[Wound] = deque()
 
     def __contains__(self, name: str) -> bool:
         """Whether anybody holds this lock or waits for it."""
@@ -69,17 +110,15 @@ class LockTable:
     def __len__(self) -> int:
         return len(self._locks)
 
-    def acquire(self, owner: Owner, wants: Mapping[str, bool]) -> Request | None:
-        """Take the locks, all at once. None when they are held now, otherwise the request that was queued."""
-        held = owner.held
-        missing = {
-            name: exclusive
-            for name, exclusive in wants.items()
-            if name not in held or (exclusive and held[name].exclusive is not owner)
-        }
+    def acquire(self, owner: Owner, wants: Mapping[str, bool], *, is_last: bool = False) -> Request | None:
+        """Take the locks, all at once. None when they are held now, otherwise the request that was queued.
+
+        Younger owners that are in the way are wounded either way.
+        """
+        missing = self.missing(owner, wants)
         if not missing:
             return None
-        request = Request(owner, missing)
+        request = Request(owner, missing, is_last)
         if self._is_grantable(request):
             self._hold(request)
             return None
@@ -87,15 +126,66 @@ class LockTable:
             lock = self._locks.get(name)
             if lock is None:
                 lock = self._locks[name] = Lock()
-            if owner in lock.shared:
-                lock.queue.appendleft(request)
-            else:
-                lock.queue.append(request)
+            insort_right(lock.queue, request, key=_born)
         owner.pending.append(request)
+        freed = [name for younger, over in self._wounded_by(owner, missing).items() for name in self._wound(younger, over)]
+        if freed:
+            self._wake([*missing, *freed])
+            if request in self.granted:
+                self.granted.remove(request)
+                return None
         return request
+
+    def missing(self, owner: Owner, wants: Mapping[str, bool]) -> dict[str, bool]:
+        """What of these locks the owner does not hold yet."""
+        held = owner.held
+        return {
+            name: exclusive
+            for name, exclusive in wants.items()
+            if name not in held or (exclusive and held[name].exclusive is not owner)
+        }
+
+    def victims(self, owner: Owner, missing: Mapping[str, bool]) -> list[Owner]:
+        """Who would be wounded if the owner asked for these locks now, which it does not hold."""
+        return list(self._wounded_by(owner, missing))
+
+    def is_free_for(self, owner: Owner, missing: Mapping[str, bool]) -> bool:
+        """Whether the owner would get these locks at once, without wounding anybody."""
+        return self._is_grantable(Request(owner, missing, is_last=False))
 
     def release(self, owner: Owner) -> None:
         """Give up all locks and requests of the owner, and grant what others now can have."""
+        self._wake(self._strip(owner))
+
+    def cancel(self, request: Request) -> None:
+        """Take a waiting request out of its queues."""
+        request.owner.pending.remove(request)
+        self._dequeue(request)
+        self._wake(list(request.wants))
+
+    def _wounded_by(self, owner: Owner, wants: Mapping[str, bool]) -> dict[Owner, str]:
+        """The younger holders that conflict with the owner's wants, each with the first name over which it does."""
+        wounded: dict[Owner, str] = {}
+        for name, exclusive in wants.items():
+            lock = self._locks.get(name)
+            if lock is None:
+                continue
+            for holder in lock.conflicting(owner, exclusive):
+                if holder.born > owner.born and not self._ends_next(holder):
+                    wounded.setdefault(holder, name)
+        return wounded
+
+    def _ends_next(self, owner: Owner) -> bool:
+        return any(request.is_last and request.owner is owner for request in self.granted)
+
+    def _wound(self, owner: Owner, name: str) -> list[str]:
+        requests = list(owner.pending)
+        freed = self._strip(owner)
+        self.wounded.append(Wound(owner, name, requests))
+        return freed
+
+    def _strip(self, owner: Owner) -> list[str]:
+        """Take all locks and requests from the owner; returns their names."""
         names = list(owner.held)
         for lock in owner.held.values():
             if lock.exclusive is owner:
@@ -106,50 +196,7 @@ class LockTable:
             self._dequeue(request)
             names.extend(request.wants)
         owner.pending.clear()
-        self._wake(names)
-
-    def cancel(self, request: Request) -> None:
-        """Take a waiting request out of its queues."""
-        request.owner.pending.remove(request)
-        self._dequeue(request)
-        self._wake(list(request.wants))
-
-    def is_deadlocked(self, owner: Owner) -> bool:
-        """Whether the owner waits, over any number of others, for itself."""
-        if not owner.held and len(owner.pending) == 1:
-            return False  # nobody can wait for one who holds nothing and came last
-        seen: set[Owner] = set()
-        to_visit = [owner]
-        while to_visit:
-            for other in self._waits_for(to_visit.pop()):
-                if other is owner:
-                    return True
-                if other not in seen:
-                    seen.add(other)
-                    to_visit.append(other)
-        return False
-
-    def _waits_for(self, owner: Owner) -> Iterator[Owner]:
-        """Whom the owner's requests wait for; those who wait in front of a named one are left out."""
-        for request in owner.pending:
-            for name, exclusive in request.wants.items():
-                lock = self._locks[name]
-                if lock.exclusive is not None and lock.exclusive is not owner:
-                    yield lock.exclusive
-                if exclusive:
-                    yield from (other for other in lock.shared if other is not owner)
-                nearest = None
-                for earlier in lock.queue:
-                    if earlier is request:
-                        break
-                    if earlier.owner is owner:
-                        continue
-                    if earlier.wants[name]:
-                        nearest = earlier  # it waits itself for all that conflict with it and came before
-                    elif exclusive:
-                        yield earlier.owner
-                if nearest is not None:
-                    yield nearest.owner
+        return names
 
     def _is_grantable(self, request: Request) -> bool:
         owner = request.owner
@@ -159,10 +206,8 @@ class LockTable:
                 continue
             if not lock.admits(owner, exclusive):
                 return False
-            if owner in lock.shared:
-                continue  # an upgrade does not stand in line
             for earlier in lock.queue:
-                if earlier is request:
+                if earlier is request or earlier.born > owner.born:
                     break
                 if exclusive or earlier.wants[name]:
                     return False
@@ -185,7 +230,7 @@ class LockTable:
         for name in request.wants:
             self._locks[name].queue.remove(request)
 
-    def _wake(self, names: list[str]) -> None:
+    def _wake(self, names: Iterable[str]) -> None:
         """Grant what can be granted now in the queues of these names."""
         to_wake = deque(names)
         while to_wake:
@@ -206,3 +251,7 @@ class LockTable:
                     break  # nobody behind it can have this lock
             if not lock.queue and not lock.shared and lock.exclusive is None:
                 del self._locks[name]
+
+
+def _born(request: Request) -> tuple[int, int]:
+    return request.owner.born

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, TypeVar
 
 import grpc
-from google.cloud.firestore_v1.types import firestore, write
+from google.cloud.firestore_v1.types import TransactionOptions, firestore, write
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
@@ -25,6 +25,9 @@ T = TypeVar("T")
 MAX_BATCH_WRITES = 500
 DEFAULT_PAGE_SIZE = 300
 _ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+_DATABASE_DEFAULT = TransactionOptions.ConcurrencyMode.CONCURRENCY_MODE_UNSPECIFIED.value
+_OPTIMISTIC = TransactionOptions.ConcurrencyMode.OPTIMISTIC.value
 
 _Write = write.Write.pb()
 _WriteResult = write.WriteResult.pb()
@@ -275,7 +278,9 @@ def _consistency(engine: Engine, request: Any) -> tuple[bytes | None, int | None
 def _begin(engine: Engine, options: Any, read_write: bool) -> bytes:
     mode = options.WhichOneof("mode")
     if mode == "read_write" or (mode is None and read_write):
-        return engine.begin(retry_of=options.read_write.retry_transaction or None)
+        chosen = options.read_write
+        optimistic = None if chosen.concurrency_mode == _DATABASE_DEFAULT else chosen.concurrency_mode == _OPTIMISTIC
+        return engine.begin(retry_of=chosen.retry_transaction or None, optimistic=optimistic)
     read_only = options.read_only
     read_time_us = _microseconds(read_only.read_time) if read_only.HasField("read_time") else None
     return engine.begin(read_write=False, read_time_us=read_time_us)

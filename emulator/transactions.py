@@ -17,36 +17,54 @@ class Transaction(Owner):
     __slots__ = (
         "begun_us",
         "doomed",
-        "exclusive",
         "finished",
         "id",
         "observations",
+        "optimistic",
         "read_write",
         "reads",
+        "scope",
         "snapshot_us",
         "used_us",
         "verified_us",
     )
 
-    def __init__(self, id_: bytes, now_us: int, read_write: bool, snapshot_us: int | None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        id_: bytes,
+        born: tuple[int, int],
+        now_us: int,
+        *,
+        read_write: bool = True,
+        optimistic: bool = False,
+        snapshot_us: int | None = None,
+    ) -> None:
+        super().__init__(born)
         self.id = id_
         self.read_write = read_write
+        # Read from one instant and compare at commit, instead of locking.
+        self.optimistic = optimistic
         self.begun_us = now_us
         self.used_us = now_us
         # The instant that all reads see. None: they see the present, which locks hold still.
         self.snapshot_us = snapshot_us
         # Why the commit will fail, if that is known already.
         self.doomed: str | None = None
-        # Take exclusive locks at once.
-        self.exclusive = False
         self.finished = False
-        # Optimistic mode: what was read.
+        # If optimistic: what was read.
         self.reads: dict[str, Any] = {}
         # The queries, each with its result, to be compared at commit.
         self.observations: list[tuple[Callable[[int | None], Any], Any]] = []
+        # The collections that these depend on, as `Footprint.queries` has them.
+        self.scope: frozenset[str] = frozenset()
         # When all that was read was last known to be true at once.
         self.verified_us = now_us
+
+    def observe(self, evaluate: Callable[[int | None], Any], value: Any, scope: frozenset[str]) -> None:
+        """Remember a query: how to run it again, what it found, and which collections it depends on."""
+        self.observations.append((evaluate, value))
+        if not scope <= self.scope:
+            self.scope |= scope
 
     @property
     def oldest_needed_us(self) -> int | None:

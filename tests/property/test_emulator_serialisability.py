@@ -2,11 +2,14 @@
 
 Many clients run random transactions straight on the engine, interleaved at each operation by a seeded scheduler. All
 that committed ones have read, found missing, queried and counted is then compared with a replay, one by one, on a
-plain dictionary. To show that the check can fail, isolation is broken on purpose, in each of the ways it could be.
+plain dictionary. Besides, nobody waits for ever, and no transaction loses its locks to a younger one.
+
+To show that the checks can fail, the engine is broken on purpose, in each of the ways it could be.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +31,10 @@ DATABASE = "projects/p/databases/(default)"
 ROOT = f"{DATABASE}/documents"
 NAMES = [f"{ROOT}/numbers/{letter}" for letter in "abcdef"]
 PESSIMISTIC, OPTIMISTIC = Settings(), Settings(optimistic=True)
-MODES = pytest.mark.parametrize("settings", [PESSIMISTIC, OPTIMISTIC], ids=["pessimistic", "optimistic"])
+SHARING = Settings(contention_memory_us=0)  # readers always share, so that there are more wounds
+MODES = pytest.mark.parametrize(
+    "settings", [PESSIMISTIC, SHARING, OPTIMISTIC], ids=["pessimistic", "pessimistic, always sharing", "optimistic"]
+)
 
 State = dict[str, int]
 Write = write_types.Write.pb()
@@ -125,16 +131,24 @@ Client = Generator[Callable[[], Any], Any, None]
 
 
 class Simulation:
-    """Clients as generators of operations, of which a seeded scheduler does one after the other."""
+    """Clients as generators of operations, of which a seeded scheduler does one after the other.
 
-    def __init__(self, seed: int, make_engine: Callable[..., Engine], settings: Settings) -> None:
+    mixed: each transaction chooses its mode. mortal: some clients die amid a transaction, and leave its locks behind.
+    """
+
+    def __init__(
+        self, seed: int, make_engine: Callable[..., Engine], settings: Settings, *, mixed: bool = False, mortal: bool = True
+    ) -> None:
         self.random = Random(seed)
+        self.mixed = mixed
+        self.mortal = mortal
         self.now_us = 1_000_000_000
         self.engine = make_engine(DATABASE, lambda: self.now_us, settings=settings)
         self.history: list[Done] = []
         self.failed: list[Done] = []
         self.committed = 0
         self.aborted = 0
+        self.wounded = 0
 
     def run(self, clients: list[Client]) -> list[str]:
         """Run all clients to their end and return the faults of what they did."""
@@ -147,6 +161,8 @@ class Simulation:
                     del waiting[client]
                     inputs.append((client, handle))
             if not inputs:
+                if not self.mortal:
+                    return ["clients wait for each other"]
                 deadline_us = self.engine.next_deadline_us()
                 assert deadline_us is not None, "clients wait for ever"
                 self.now_us = max(self.now_us, deadline_us)
@@ -194,19 +210,21 @@ class Simulation:
                 try:
                     result = yield partial(self.engine.commit, pbs(writes))
                 except RpcError as error:
-                    may_fail(error)  # it waited too long for the locks of a dead client
-                    continue
+                    if self.mortal and "too long" in error.message:
+                        continue  # the locks of a dead client
+                    raise
                 self.history.append(Done(result.commit_time_us, True, writes=writes))
 
     def transaction(self) -> Client:
         retry_of = None
+        optimistic = self.random.random() < 0.5 if self.mixed else None
         for _ in range(6):
-            id_ = yield partial(self.engine.begin, retry_of=retry_of)
+            id_ = yield partial(self.engine.begin, retry_of=retry_of, optimistic=optimistic)
             done = Done(0, True)
             try:
                 for _ in range(self.random.randint(0, 3)):
                     yield from self.look(done, id_)
-                if self.random.random() < 0.03:
+                if self.random.random() < 0.03 and self.mortal:
                     return  # the client dies, and its locks stay
                 if self.random.random() < 0.05:
                     yield partial(self.engine.rollback, id_)
@@ -216,10 +234,13 @@ class Simulation:
             except RpcError as error:
                 may_fail(error)
                 self.aborted += 1
+                self.wounded += "older transaction" in error.message
                 self.failed.append(done)
                 retry_of = id_
                 continue
             done.at_us = result.commit_time_us
+            if not done.writes and (self.engine.settings.optimistic if optimistic is None else optimistic):
+                done.is_commit = False  # it has happened when it read
             self.history.append(done)
             self.committed += 1
             return
@@ -290,7 +311,7 @@ class NoLocks(LockTable):
     def __contains__(self, name: str) -> bool:
         return False
 
-    def acquire(self, owner: Any, wants: Any) -> None:
+    def acquire(self, owner: Any, wants: Any, *, is_last: bool = False) -> None:
         owner.held.update({name: Lock() for name in wants})
 
 
@@ -335,13 +356,75 @@ class WithoutQueryChecksAtReads(Engine):
 class WithoutFrozenSnapshots(Engine):
     """A doomed transaction reads on in the present."""
 
-    def _doom(self, transaction: Transaction, reason: str) -> None:
-        super()._doom(transaction, reason)
+    def _freeze(self, transaction: Transaction, reason: str) -> None:
+        super()._freeze(transaction, reason)
         transaction.snapshot_us = None
 
     def _get_from_snapshot(self, transaction: Transaction, names: Any) -> Any:
         at_us = self._issue_read_time()
         return ReadResult([self._store.get(name) for name in names], at_us)
+
+
+class WithWoundsThatHeal(Engine):
+    """A wounded transaction goes on as if it still had its locks."""
+
+    def _doom_wounded(self) -> None:
+        wounded = list(self._locks.wounded)
+        super()._doom_wounded()
+        for transaction, _, _ in wounded:
+            assert isinstance(transaction, Transaction)
+            transaction.doomed = transaction.snapshot_us = None
+
+
+class WithWoundsSeenTooLate(Engine):
+    """A wounded transaction reads on from an instant after the older one's commit."""
+
+    def _with_locks(self, *args: Any, **how: Any) -> Any:
+        wounded = self._locks.wounded = NoneYet()
+        result = super()._with_locks(*args, **how)
+        self._locks.wounded = deque()
+        self._locks.wounded.extend(wounded.kept)
+        self._doom_wounded()
+        self._settle()
+        return result
+
+
+class NoneYet(deque[Any]):
+    """Keeps what is appended, but shows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    def append(self, item: Any) -> None:
+        self.kept.append(item)
+
+
+class NoWounds(LockTable):
+    """Whoever holds a lock keeps it."""
+
+    def _wounded_by(self, owner: Any, wants: Any) -> dict[Any, str]:
+        return {}
+
+
+class WithoutWounds(Engine):
+    """The older waits for the younger."""
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._locks = NoWounds()
+
+
+class WithQueuesInOrderOfArrival(Engine):
+    """A younger request stays in front of an older one in the queue."""
+
+    def _with_locks(self, transaction: Transaction, *args: Any, **how: Any) -> Any:
+        # While it asks it is the youngest of all, so that it comes last in its queues.
+        born, transaction.born = transaction.born, (1 << 62, self._ids_issued)
+        try:
+            return super()._with_locks(transaction, *args, **how)
+        finally:
+            transaction.born = born
 
 
 class WithoutChecksAtCommit(Engine):
@@ -367,16 +450,20 @@ class WithTimesThatRepeat(Engine):
 
 
 @MODES
-def test_concurrent_transactions_have_a_serial_order(settings: Settings) -> None:
-    committed = aborted = 0
-    for seed in range(150):
-        simulation = Simulation(seed, Engine, settings)
+@pytest.mark.parametrize("mixed", [False, True], ids=["one mode", "mixed"])
+@pytest.mark.parametrize("mortal", [True, False], ids=["mortal", "immortal"])
+def test_concurrent_transactions_have_a_serial_order(settings: Settings, mixed: bool, mortal: bool) -> None:
+    committed = aborted = wounded = 0
+    for seed in range(100):
+        simulation = Simulation(seed, Engine, settings, mixed=mixed, mortal=mortal)
         faults = simulation.run([simulation.client() for _ in range(7)])
         assert faults == [], f"seed {seed}"
         committed += simulation.committed
         aborted += simulation.aborted
-    assert committed > 1_500
-    assert aborted > 100, "the transactions hardly met: nothing was tested"
+        wounded += simulation.wounded
+    assert committed > 1_000
+    assert aborted > 60, "the transactions hardly met: nothing was tested"
+    assert wounded > 20 or (settings.optimistic and not mixed), "nobody was wounded"
 
 
 @pytest.mark.parametrize(
@@ -391,6 +478,8 @@ def test_concurrent_transactions_have_a_serial_order(settings: Settings) -> None
         (WithoutSnapshots, OPTIMISTIC),
         (WithoutQueryChecksAtReads, PESSIMISTIC),
         (WithoutFrozenSnapshots, PESSIMISTIC),
+        (WithWoundsThatHeal, PESSIMISTIC),
+        (WithWoundsSeenTooLate, PESSIMISTIC),
         (WithTimesThatRepeat, PESSIMISTIC),
     ],
 )
@@ -400,6 +489,59 @@ def test_the_check_finds_isolation_that_was_broken(broken: type[Engine], setting
         if simulation.run([simulation.client() for _ in range(7)]):
             return
     pytest.fail(f"{broken.__name__} went unnoticed")
+
+
+@pytest.mark.parametrize("broken", [WithoutWounds, WithQueuesInOrderOfArrival])
+def test_the_check_finds_clients_that_wait_for_each_other(broken: type[Engine]) -> None:
+    for seed in range(300):
+        simulation = Simulation(seed, broken, PESSIMISTIC, mortal=False)
+        if "clients wait for each other" in simulation.run([simulation.client() for _ in range(7)]):
+            return
+    pytest.fail(f"{broken.__name__} went unnoticed")
+
+
+class Watched(Engine):
+    """Fails when a transaction loses its locks to a younger one."""
+
+    def _with_locks(self, transaction: Transaction, *args: Any, **how: Any) -> Any:
+        self.asking = transaction
+        return super()._with_locks(transaction, *args, **how)
+
+    def _doom_wounded(self) -> None:
+        for transaction, _, _ in self._locks.wounded:
+            assert self.asking.born < transaction.born, "the older one was wounded"
+        super()._doom_wounded()
+
+
+class WoundsOfAnyAge(LockTable):
+    """Whoever asks gets what it asks for."""
+
+    def _wounded_by(self, owner: Any, wants: Any) -> dict[Any, str]:
+        locks = [(name, self._locks.get(name), exclusive) for name, exclusive in wants.items()]
+        return {holder: name for name, lock, exclusive in locks if lock for holder in lock.conflicting(owner, exclusive)}
+
+
+class WhereTheLatestWins(Watched):
+    """Age does not count."""
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._locks = WoundsOfAnyAge()
+
+
+def test_no_transaction_loses_its_locks_to_a_younger_one() -> None:
+    def run(engine: type[Engine], settings: Settings) -> int:
+        wounded = 0
+        for seed in range(40):
+            simulation = Simulation(seed, engine, settings, mixed=True)
+            assert simulation.run([simulation.client() for _ in range(7)]) == []
+            wounded += simulation.wounded
+        return wounded
+
+    for settings in (PESSIMISTIC, SHARING):
+        assert run(Watched, settings) > 20
+    with pytest.raises(AssertionError, match="the older one was wounded"):
+        run(WhereTheLatestWins, PESSIMISTIC)
 
 
 def lost_update(simulation: Simulation) -> list[Client]:
@@ -438,6 +580,7 @@ def read_skew(simulation: Simulation) -> list[Client]:
             except RpcError:
                 return
             done.at_us = result.commit_time_us
+            done.is_commit = not simulation.engine.settings.optimistic
         simulation.history.append(done)
 
     return [writer(), reader(True), reader(False)]

@@ -257,23 +257,56 @@ def test_a_write_from_outside_waits_for_the_reader(server: Served, client: fires
     assert reference.get().get("x") == 2
 
 
-def test_a_deadlock_aborts_one_and_the_other_goes_on(server: Served, client: firestore.Client) -> None:
-    """https://cloud.google.com/firestore/docs/transaction-data-contention: ABORTED."""
-    first, second = client.transaction(max_attempts=1), client.transaction(max_attempts=1)
+def test_of_two_that_write_what_both_have_read_the_older_wins(server: Served, client: firestore.Client) -> None:
+    """https://cloud.google.com/firestore/docs/transaction-data-contention: the other one is ABORTED."""
+    older, younger = client.transaction(max_attempts=1), client.transaction(max_attempts=1)
     one, two = client.document("a/1"), client.document("a/2")
-    for transaction in (first, second):
+    for transaction in (older, younger):
         transaction._begin()
         one.get(transaction=transaction)
-    first.set(one, {"by": "first"})
-    second.set(one, {"by": "second"})
-    second.set(two, {"by": "second"})
-    commit = in_background(first._commit)
+    older.set(one, {"by": "older"})
+    younger.set(one, {"by": "younger"})
+    younger.set(two, {"by": "younger"})
+    commit = in_background(younger._commit)
     eventually(lambda: waiting_requests(server) == 1)
+    older._commit()
     with pytest.raises(exceptions.Aborted, match="contention"):
-        second._commit()
-    commit.result(30)
-    assert one.get().get("by") == "first"
+        commit.result(30)
+    assert one.get().get("by") == "older"
     assert not two.get().exists
+
+
+def test_the_mode_and_the_age_of_a_transaction_come_with_its_options(server: Served) -> None:
+    """https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#transactionoptions"""
+    stub = server.stub()
+    modes = common.TransactionOptions.ConcurrencyMode
+    name = f"{ROOT}/a/1"
+
+    def begun(mode: Any = modes.CONCURRENCY_MODE_UNSPECIFIED, retry_of: bytes = b"") -> bytes:
+        """By the first read, which is of the document."""
+        read_write = common.TransactionOptions.ReadWrite(retry_transaction=retry_of, concurrency_mode=mode)
+        options = common.TransactionOptions(read_write=read_write)
+        request = rpc.BatchGetDocumentsRequest(database=DATABASE, documents=[name], new_transaction=options)
+        (answer,) = stub.batch_get_documents(request)
+        return bytes(answer.transaction)
+
+    def commit(number: int, transaction: bytes = b"") -> None:
+        write = write_types.Write(update=document.Document(name=name, fields={"n": {"integer_value": number}}))
+        stub.commit(rpc.CommitRequest(database=DATABASE, writes=[write], transaction=transaction), timeout=20)
+
+    def aborts(number: int, transaction: bytes) -> None:
+        with pytest.raises(grpc.RpcError) as caught:
+            commit(number, transaction)
+        assert caught.value.code() is grpc.StatusCode.ABORTED
+
+    optimistic = begun(modes.OPTIMISTIC)
+    commit(1)  # does not wait
+    aborts(2, optimistic)
+    failed, younger = begun(), begun(modes.PESSIMISTIC)
+    stub.rollback(rpc.RollbackRequest(database=DATABASE, transaction=failed))
+    retry = begun(modes.PESSIMISTIC, failed)
+    commit(3, retry)
+    aborts(4, younger)
 
 
 def test_a_read_only_transaction_sees_one_instant_and_locks_nothing(server: Served, client: firestore.Client) -> None:

@@ -12,7 +12,7 @@ from google.cloud.firestore_v1.types import query as query_types
 from google.cloud.firestore_v1.types import write as write_types
 
 from emulator.changes import Change
-from emulator.engine import CONTENTION_MEMORY_US, SECOND_US, CommitResult, Engine, QueryResult, ReadResult, Settings
+from emulator.engine import SECOND_US, CommitResult, Engine, QueryResult, ReadResult, Settings
 from emulator.errors import RpcError
 from emulator.query import PreparedQuery
 from emulator.transactions import Waiting
@@ -221,9 +221,20 @@ def test_a_cancelled_wait_gives_way(engine: Engine) -> None:
     second.cancel()
 
 
+def contend(engine: Engine, name: str) -> None:
+    """Have a transaction lose the document to another, so that those who read it next stand in line."""
+    older, younger = engine.begin(), engine.begin()
+    for transaction in (older, younger):
+        get(engine, name, transaction)
+    put(engine, name, get(engine, name), older)
+    engine.rollback(younger)
+
+
 def test_nobody_waits_for_a_lock_longer_than_allowed(engine: Engine, clock: Clock) -> None:
     """https://firebase.google.com/docs/firestore/quotas: a lock is waited for 20 seconds at most."""
-    holder, reader = engine.begin(), engine.begin(retry_of=b"x")
+    contend(engine, A)
+    clock.now_us += 1_000
+    holder, reader = engine.begin(), engine.begin()
     get(engine, A, holder)
     write_outside = waiting(engine.commit([write(A, 1)]))
     read = waiting(engine.get([A], reader))
@@ -239,47 +250,179 @@ def test_nobody_waits_for_a_lock_longer_than_allowed(engine: Engine, clock: Cloc
     put(engine, A, 2, holder)
 
 
-# Deadlocks, contention
+# Contention: the older transaction wins
 
 
-def test_who_closes_a_circle_reads_on_from_one_instant_and_fails_at_commit(engine: Engine) -> None:
-    for name in (A, B, C):
-        put(engine, name, 0)
-    first, second = engine.begin(retry_of=b"x"), engine.begin(retry_of=b"x")
-    get(engine, A, first)
-    get(engine, B, second)
-    blocked = waiting(engine.get([B], first))
-    assert get(engine, A, second) == 0, "a deadlock does not fail the read"
-    assert numbers(blocked.result()) == [0], "and the other one goes on"
-    engine.commit([write(A, 1), write(B, 1)], first)
-    put(engine, C, 1)
-    assert numbers(engine.get([A, B, C], second)) == [0, 0, 0]
-    fails(lambda: engine.commit([], second), ABORTED)
+@pytest.fixture(params=[0, None], ids=["existing", "missing"])
+def before(engine: Engine, request: pytest.FixtureRequest) -> int | None:
+    """What A is before, if it exists."""
+    number: int | None = request.param
+    if number is not None:
+        put(engine, A, number)
+    return number
+
+
+def test_an_older_writer_does_not_wait_for_an_idle_younger_reader(engine: Engine, before: int | None) -> None:
+    older, younger = engine.begin(), engine.begin()
+    assert [get(engine, A, each) for each in (older, younger)] == [before, before]
+    put(engine, A, 1, older)
+    assert get(engine, A, younger) == before, "it reads on from the instant at which all it had read was true"
+    assert A in fails(lambda: engine.commit([], younger), ABORTED)
+    assert get(engine, A) == 1
     assert engine.sizes()["locks"] == 0
 
 
-def test_after_a_collision_readers_stand_in_line_for_a_while(engine: Engine, clock: Clock) -> None:
-    first, second = engine.begin(), engine.begin()
-    for transaction in (first, second):
+def test_a_younger_writer_waits_for_an_older_reader(engine: Engine, before: int | None) -> None:
+    older, younger = engine.begin(), engine.begin()
+    assert [get(engine, A, each) for each in (older, younger)] == [before, before]
+    commit = waiting(engine.commit([write(A, 2)], younger))
+    engine.commit([write(B, 1)], older)
+    assert commit.result().commit_time_us
+    assert get(engine, A) == 2
+
+
+def test_a_younger_writer_that_waits_loses_when_the_older_one_writes(engine: Engine, before: int | None) -> None:
+    older, younger = engine.begin(), engine.begin()
+    assert [get(engine, A, each) for each in (older, younger)] == [before, before]
+    commit = waiting(engine.commit([write(A, 2)], younger))
+    put(engine, A, 1, older)
+    assert A in fails(commit.result, ABORTED)
+    assert get(engine, A) == 1
+
+
+def test_an_idle_younger_reader_that_wants_to_write_fails_at_its_commit(engine: Engine, before: int | None) -> None:
+    older, younger = engine.begin(), engine.begin()
+    assert [get(engine, A, each) for each in (older, younger)] == [before, before]
+    put(engine, A, 1, older)
+    fails(lambda: engine.commit([write(A, 2)], younger), ABORTED)
+    assert get(engine, A) == 1
+
+
+def test_a_write_without_a_read_takes_the_lock_of_a_younger_reader(engine: Engine) -> None:
+    older, younger = engine.begin(), engine.begin()
+    get(engine, A, younger)
+    put(engine, A, 1, older)
+    fails(lambda: engine.commit([], younger), ABORTED)
+
+
+def test_a_transaction_is_as_old_as_its_first_attempt(engine: Engine) -> None:
+    first_attempt, rival = engine.begin(), engine.begin()
+    engine.rollback(first_attempt)
+    second_attempt = engine.begin(retry_of=first_attempt)
+    engine.rollback(second_attempt)
+    third_attempt = engine.begin(retry_of=second_attempt)
+    for transaction in (rival, third_attempt):
         get(engine, A, transaction)
-    blocked = waiting(engine.commit([write(A, 1)], first))
-    fails(lambda: engine.commit([write(A, 2)], second), ABORTED)
-    assert blocked.is_done
+    commit = waiting(engine.commit([write(A, 2)], rival))
+    put(engine, A, 1, third_attempt)
+    fails(commit.result, ABORTED)
+
+
+def test_a_retry_of_what_was_never_begun_here_has_an_age_of_its_own(engine: Engine, clock: Clock) -> None:
+    for retry_of in (b"x", b"\0" * 24, None):
+        older, retry = engine.begin(), engine.begin(retry_of=retry_of)
+        for transaction in (older, retry):
+            get(engine, B, transaction)
+        waiting(engine.commit([write(B, 2)], retry)).cancel()
+        put(engine, B, 1, older)
+        fails(lambda retry=retry: engine.commit([], retry), ABORTED)  # type: ignore[misc]
+        clock.now_us += engine.settings.contention_memory_us
+
+
+def test_who_read_in_opposite_orders_never_wait_for_each_other(engine: Engine) -> None:
+    older, younger = engine.begin(), engine.begin()
+    get(engine, A, older)
+    get(engine, B, younger)
+    get(engine, B, older)
+    get(engine, A, younger)
+    commit = waiting(engine.commit([write(A, 2), write(B, 2)], younger))
+    engine.commit([write(A, 1), write(B, 1)], older)
+    fails(commit.result, ABORTED)
+    assert numbers(engine.get([A, B])) == [1, 1]
+
+
+def test_a_doomed_transaction_reads_on_from_one_instant(engine: Engine) -> None:
+    for name in (A, B, C):
+        put(engine, name, 0)
+    contend(engine, B)
+    older, younger = engine.begin(), engine.begin()
+    assert get(engine, B, younger) == 0
+    assert get(engine, B, older) == 0, "the younger one has lost it"
+    put(engine, C, 1)
+    engine.commit([write(A, 1), write(B, 1)], older)
+    assert numbers(engine.get([A, B, C], younger)) == [0, 0, 0]
+    fails(lambda: engine.commit([], younger), ABORTED)
+    assert engine.sizes()["locks"] == 0
+
+
+def test_a_read_that_waits_is_answered_when_its_transaction_is_doomed(engine: Engine) -> None:
+    contend(engine, A)
+    oldest, holder, reader = engine.begin(), engine.begin(), engine.begin()
+    get(engine, A, holder)
+    get(engine, B, reader)
+    read = waiting(engine.get([A], reader))
+    put(engine, B, 1, oldest)
+    assert numbers(read.result()) == [None]
+    assert get(engine, B, reader) is None
+    fails(lambda: engine.commit([], reader), ABORTED)
+
+
+def test_after_a_collision_readers_stand_in_line_for_a_while(engine: Engine, clock: Clock) -> None:
+    contend(engine, A)
     third, fourth = engine.begin(), engine.begin()
     get(engine, A, third)
     read = waiting(engine.get([A], fourth))
     put(engine, A, 3, third)
     assert numbers(read.result()) == [3]
     put(engine, A, 4, fourth)
-    clock.now_us += CONTENTION_MEMORY_US
+    clock.now_us += engine.settings.contention_memory_us
     for transaction in (engine.begin(), engine.begin()):
         assert get(engine, A, transaction) == 4
 
 
-def test_a_retry_locks_exclusively_from_its_first_read(engine: Engine) -> None:
-    retry, other = engine.begin(retry_of=b"the first attempt"), engine.begin()
-    get(engine, A, retry)
-    waiting(engine.get([A], other))
+def test_without_a_memory_of_contention_readers_always_share(clock: Clock) -> None:
+    engine = Engine(DATABASE, clock, settings=Settings(contention_memory_us=0))
+    contend(engine, A)
+    for transaction in (engine.begin(), engine.begin()):
+        assert get(engine, A, transaction) is None
+
+
+# The mode of a transaction
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_a_transaction_may_choose_its_mode(clock: Clock, default: bool) -> None:
+    engine = Engine(DATABASE, clock, settings=Settings(optimistic=default))
+    pessimistic, optimistic = engine.begin(optimistic=False), engine.begin(optimistic=True)
+    for transaction in (pessimistic, optimistic):
+        get(engine, A, transaction)
+    commit = waiting(engine.commit([write(A, 1)]))
+    put(engine, B, 1, pessimistic)
+    assert commit.result().commit_time_us
+    fails(lambda: engine.commit([write(B, 2)], optimistic), ABORTED)
+    assert get(engine, B) == 1
+
+
+def test_an_optimistic_commit_waits_for_older_pessimistic_transactions(engine: Engine) -> None:
+    older, optimistic, younger = engine.begin(), engine.begin(optimistic=True), engine.begin()
+    for transaction in (older, optimistic, younger):
+        get(engine, A, transaction)
+    commit = waiting(engine.commit([write(A, 1)], optimistic))
+    fails(lambda: engine.commit([], younger), ABORTED)
+    engine.commit([], older)
+    assert commit.result().commit_time_us
+    assert get(engine, A) == 1
+
+
+def test_an_optimistic_transaction_that_has_only_read_commits_whatever_was_written_since(engine: Engine) -> None:
+    reader = engine.begin(optimistic=True)
+    result = engine.query(all_numbers(), reader)
+    assert isinstance(result, QueryResult)
+    put(engine, A, 1)
+    assert get(engine, A, reader) is None
+    commit = committed(engine.commit([], reader))
+    assert commit.commit_time_us == result.read_time_us, "it has happened when it read"
+    assert not engine.is_active(reader)
 
 
 def test_five_hundred_transactions_on_one_document_need_two_attempts_at_most(engine: Engine) -> None:
@@ -316,7 +459,8 @@ def test_five_hundred_transactions_on_one_document_need_two_attempts_at_most(eng
 
 def test_a_query_locks_what_it_returns_and_waits_for_it(engine: Engine) -> None:
     put(engine, A, 1)
-    writer, reader = engine.begin(retry_of=b"x"), engine.begin()
+    contend(engine, A)
+    writer, reader = engine.begin(), engine.begin()
     get(engine, A, writer)
     found = waiting(engine.query(all_numbers(), reader))
     engine.commit([write(A, 2), write(B, 1)], writer)
@@ -422,7 +566,8 @@ def test_a_read_only_transaction_may_begin_in_the_past(engine: Engine, clock: Cl
 
 def test_who_waits_for_a_lock_is_not_idle(clock: Clock) -> None:
     engine = Engine(DATABASE, clock, settings=Settings(lock_wait_us=100 * SECOND_US))
-    holder, other = engine.begin(retry_of=b"x"), engine.begin()
+    contend(engine, A)
+    holder, other = engine.begin(), engine.begin()
     get(engine, A, holder)
     read = waiting(engine.get([A], other))
     for _ in range(9):
@@ -469,7 +614,8 @@ def test_what_waits_for_an_expired_transaction_goes_on(clock: Clock) -> None:
 
 
 def test_an_operation_of_a_transaction_that_ends_meanwhile_fails(engine: Engine) -> None:
-    holder, other = engine.begin(retry_of=b"x"), engine.begin()
+    contend(engine, A)
+    holder, other = engine.begin(), engine.begin()
     get(engine, A, holder)
     read = waiting(engine.get([A], other))
     engine.rollback(other)
