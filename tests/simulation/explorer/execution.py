@@ -17,12 +17,14 @@ from greenlet import getcurrent, greenlet
 
 from emulator.changes import Change
 from emulator.engine import Engine
+from emulator.engine import Settings as EngineSettings
 from emulator.errors import RpcError
+from emulator.footprints import Footprint as EngineFootprint
 from emulator.transactions import Waiting
 from tests.simulation.app import write_of
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
-from tests.simulation.explorer.database import ExploredFirestore, LockView
+from tests.simulation.explorer.database import ExploredFirestore
 from tests.simulation.explorer.footprint import NOTHING, Footprint, Resources
 from tests.simulation.explorer.world import (
     GROUP,
@@ -184,9 +186,9 @@ class Execution:
         self.repaired: list[str] = []
         """What the nightly check found, other than fine."""
         self._clock_us = START_US
-        self.engine = Engine(DATABASE, lambda: self._clock_us)
+        # Without the engine's memory of contention, which spares retries: more can happen.
+        self.engine = Engine(DATABASE, lambda: self._clock_us, settings=EngineSettings(contention_memory_us=0))
         self.engine.subscribe(self._on_commit)
-        self.locks = LockView(self.engine, resources)
         self.reader = Reader()
         self.audit = Audit(_Traits(world.nested, world.final.new_rules), self.reader.fields)
         self.names: dict[str, str] = {}
@@ -343,8 +345,7 @@ class Execution:
 
     def _act(self, thread: Thread, action: Callable[[], Any], footprint: Footprint, failure: Failure | None) -> Any:
         self.touch(footprint)
-        with self.locks.watched(self.touch):
-            answer = _outcome(action)
+        answer = _outcome(action)
         if failure is Failure.CRASH:
             if isinstance(answer, Waiting):
                 answer.on_ready(partial(self.touch, footprint))
@@ -397,8 +398,8 @@ class Execution:
             if engine.is_active(id_):
                 engine.rollback(id_)
 
-        resource = self.resources(f"transaction {number} of {process.name}")
-        self.step("its transaction expires", expire, Footprint(0, resource))
+        own = Footprint(0, self.resources(f"transaction {number} of {process.name}"))
+        self.step("its transaction expires", expire, lambda: self.resources.of(engine.footprint_of_rollback(id_)) | own)
 
     def process(self, name: str) -> Process:
         """The process of this name; it starts when it is first needed, and again when it has died."""
@@ -452,7 +453,7 @@ class Execution:
     def _begin(self, actor: Actor) -> None:
         match actor:
             case Client(steps, name):
-                self.spawn(name, lambda: [self._do(step) for step in steps])
+                self.spawn(name, partial(self._do_all, steps))
             case Rebuild(name, process, force):
                 self.rebuild(name, process, force=force)
             case Switch(process, turns):
@@ -461,6 +462,10 @@ class Execution:
                 self.deliver(next(event for event in self.events if event.name == name), f"{name} again", process)
             case NightlyCheck(process):
                 self._check(process_name=process)
+
+    def _do_all(self, steps: Sequence[Write | DeleteBelow]) -> None:
+        for step in steps:
+            self._do(step)
 
     def _do(self, step: Write | DeleteBelow) -> None:
         if isinstance(step, Write):
@@ -472,10 +477,18 @@ class Execution:
         document = ROOT + write.path
         message = write_of(document, write.fields)
         verb = "delete" if write.fields is None else "set"
+
+        def commit() -> Any:
+            answer = self.engine.commit([message])
+            if isinstance(answer, Waiting):
+                # It is as old as this, among those that wait and begin.
+                self.touch(Footprint(0, self.resources.age))
+            return answer
+
         self.step(
             f"{verb} {self.shown([write.path])}",
-            lambda: self.engine.commit([message]),
-            Footprint(0, self.locks.written([write.path])),
+            commit,
+            lambda: self.resources.of(self.engine.footprint_of_commit([message])),
         )
 
     def _delete_below(self, delete: DeleteBelow) -> None:
@@ -499,14 +512,12 @@ class Execution:
                     self._write(Write(found[0], None))
 
     def _list(self, collections: Sequence[str]) -> list[str]:
-        reads = 0
-        for collection in collections:
-            reads |= self.resources.members(collection)
+        call = EngineFootprint(queries=frozenset(ROOT + collection for collection in collections))
 
         def paths() -> list[str]:
             return sorted(path for path in self.audit.documents if path.rpartition("/")[0] in collections)
 
-        listed: list[str] = self.step(f"list {self.shown(collections)}", paths, Footprint(reads))
+        listed: list[str] = self.step(f"list {self.shown(collections)}", paths, self.resources.of(call))
         return listed
 
     def _turn(self, process: Process, turns: Sequence[bool]) -> None:

@@ -6,10 +6,10 @@ deepest node with something left to try decides how the next one differs; up to 
 comes to the same states.
 
 **In full** every enabled actor is tried at every node. **Reduced**, `backtrack` begins with one actor and grows by *races*:
-when a step depends on an earlier one of another actor, and nothing between orders them, their order is reversed by trying, at the
-earlier node, an actor from which the later step can come first (source sets). Actors in `sleep` are not tried: all that begins
-with them has been seen, until a step that depends on theirs. Both are due to Abdulla, Aronsson, Jonsson and Sagonas, "Optimal
-dynamic partial order reduction" (POPL 2014).
+when a step depends on an earlier one of another actor, and nothing between orders them, their order is reversed. To this end
+an actor from which the later step can come first is tried at the earlier node (source sets). Actors in `sleep` are not tried:
+all that begins with them has been seen, until a step that depends on theirs. Both are due to Abdulla, Aronsson, Jonsson and
+Sagonas, "Optimal dynamic partial order reduction" (POPL 2014).
 
 **Bounded**, every enabled actor is tried as long as that takes no more than so many preemptions (switches away from an actor
 that could go on), and a node is given up when an equivalent one was reached with no more preemptions: the same steps in an

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Any
 
+from balance.documents.balances import VERSION
 from tests.simulation.auditor import Discrepancy
 from tests.simulation.explorer.execution import Execution
 from tests.simulation.explorer.world import GROUP, State
-from tests.simulation.product import LATER_VERSION, VERSION
+from tests.simulation.product import LATER_VERSION
 from tests.simulation.values import EPOCH, to_us
 
 BALANCE = f"groups/{GROUP}/metadata/balance"
