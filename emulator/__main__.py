@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from random import Random
@@ -24,7 +25,7 @@ from emulator.triggers import Trigger
 
 EPILOG = """\
 The first line of the standard output is JSON, once everything listens:
-  {"firestoreHost": "127.0.0.1:8080", "adminUrl": "http://127.0.0.1:8081", "project": ..., "pid": ...}
+  {"firestoreHost": "127.0.0.1:8080", "adminUrl": "http://127.0.0.1:8081/TOKEN", "project": ..., "pid": ...}
 Then export FIRESTORE_EMULATOR_HOST=127.0.0.1:8080 and use any server client of Firestore.
 GET on the admin URL lists what can be done there.
 
@@ -46,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no security)")
     made.add_argument("--port", type=_port, default=8080, help="gRPC; 0: any that is free (default: %(default)s)")
     made.add_argument("--admin-port", type=_port, help="HTTP; 0: any that is free (default: --port + 1, or 0)")
+    made.add_argument(
+        "--token", type=_token, help="the part of the admin URL that keeps web pages out (default: a new one at each start)"
+    )
     made.add_argument("--project", default="demo-project", help="what to tell people to use; every project is served")
     made.add_argument("--location", default="us-central1", help="where events say the database is (default: %(default)s)")
 
@@ -113,7 +117,7 @@ async def serve(arguments: argparse.Namespace) -> int:
         location=arguments.location,
     )
     server = Server(databases, faults, Random(random.getrandbits(64)))
-    admin = Admin(databases, dispatcher, faults)
+    admin = Admin(databases, dispatcher, faults, arguments.token)
     await dispatcher.start()
     databases.subscribe(dispatcher.publish)
     for trigger in arguments.trigger:
@@ -139,7 +143,7 @@ async def serve(arguments: argparse.Namespace) -> int:
 def _tell(admin: Admin, arguments: argparse.Namespace, port: int, admin_port: int) -> None:
     admin.description = {
         "firestoreHost": f"{arguments.host}:{port}",
-        "adminUrl": f"http://{arguments.host}:{admin_port}",
+        "adminUrl": f"http://{arguments.host}:{admin_port}/{admin.token}",
         "project": arguments.project,
         "mode": arguments.mode,
         "pid": os.getpid(),
@@ -147,7 +151,7 @@ def _tell(admin: Admin, arguments: argparse.Namespace, port: int, admin_port: in
     print(json.dumps(admin.description), flush=True)
     print(
         f"embedded Firestore {VERSION}: export FIRESTORE_EMULATOR_HOST={arguments.host}:{port}"
-        f" GOOGLE_CLOUD_PROJECT={arguments.project}; admin: http://{arguments.host}:{admin_port}/; stop with Ctrl-C",
+        f" GOOGLE_CLOUD_PROJECT={arguments.project}; admin: {admin.description['adminUrl']}; stop with Ctrl-C",
         file=sys.stderr,
         flush=True,
     )
@@ -187,6 +191,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
     return int(text)
+
+
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{8,}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no token: at least 8 letters, digits, _ or -")
+    return text
 
 
 def _trigger(text: str) -> Trigger:

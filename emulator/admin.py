@@ -15,6 +15,7 @@ from emulator.chaos import Chaos
 from emulator.databases import Databases
 from emulator.delivery import Dispatcher
 from emulator.faults import Fault, Faults
+from emulator.gate import gate, new_token
 from emulator.settable import Fields, InvalidField
 from emulator.triggers import Trigger
 
@@ -22,7 +23,7 @@ VERSION = "1.0"
 MAX_DRAIN_S = 3_600.0
 DRAIN_S = 60.0
 ENDPOINTS = {
-    "GET /": "this",
+    "GET /": "this; all paths but the next are below the admin URL, which holds a token",
     "DELETE /data": "drop all documents, transactions and undelivered events",
     "DELETE /emulator/v1/projects/{project}/databases/{database}/documents": "drop the documents of one database",
     "GET /triggers": "the registered triggers, each with what is pending for it",
@@ -48,7 +49,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Admin:
     """Serves on a port of its own. Needs to be started and stopped in the loop of the others."""
 
-    def __init__(self, databases: Databases, dispatcher: Dispatcher, faults: Faults) -> None:
+    def __init__(self, databases: Databases, dispatcher: Dispatcher, faults: Faults, token: str | None = None) -> None:
+        """All but the official emulator's own endpoint stands below the path `/{token}`; by default a new one."""
+        self.token = token or new_token()
         self._databases = databases
         self._dispatcher = dispatcher
         self._faults = faults
@@ -59,7 +62,7 @@ class Admin:
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> int:
         """Listen, on a free port if it is 0, and return the port. Raises OSError if it cannot be had."""
         # A drain that nobody waits for any more must end.
-        self._runner = web.AppRunner(self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(self._application(host), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         bound: int = self._runner.addresses[0][1]
@@ -70,13 +73,12 @@ class Admin:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    def _application(self) -> web.Application:
-        application = web.Application(middlewares=[_errors_as_json], client_max_size=16 * 1024 * 1024)
-        application.add_routes(
+    def _application(self, host: str) -> web.Application:
+        below = web.Application()
+        below.add_routes(
             [
                 web.get("/", self._describe),
                 web.delete("/data", self._clear),
-                web.delete("/emulator/v1/projects/{project}/databases/{database}/documents", self._clear_database),
                 web.get("/triggers", self._list_triggers),
                 web.post("/triggers", self._add_trigger),
                 web.delete("/triggers", self._remove_triggers),
@@ -93,6 +95,11 @@ class Admin:
                 web.post("/drain", self._drain),
             ]
         )
+        application = web.Application(middlewares=[gate(_error, host), _errors_as_json], client_max_size=16 * 1024 * 1024)
+        # As the official emulator offers it, to tools that know no token.
+        application.router.add_delete("/emulator/v1/projects/{project}/databases/{database}/documents", self._clear_database)
+        application.router.add_get(f"/{self.token}", self._describe)
+        application.add_subapp(f"/{self.token}", below)
         return application
 
     async def _describe(self, _: web.Request) -> web.Response:
@@ -201,7 +208,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _error(400, str(error), error.field)
     except web.HTTPException as error:
         if error.status in (404, 405):
-            return _error(error.status, f"{request.method} {request.path} is not offered; GET / lists what is")
+            return _error(error.status, f"{request.method} {request.path} is not offered; GET on the admin URL lists what is")
         return _error(error.status, error.reason)
 
 

@@ -116,10 +116,12 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
     ) -> Callable[[bytes, Any], Awaitable[None]]:
         async def behaviour(data: bytes, context: Any) -> None:
             try:
-                for answer in await self._call(name, method, parse, data):
-                    await context.write(answer.SerializeToString())
+                answers = await self._call(name, method, parse, data)
             except RpcError as error:
-                await self._fail(error, context)
+                await self._fail_stream(error, context)
+            else:
+                for answer in answers:
+                    await context.write(answer.SerializeToString())
 
         return behaviour
 
@@ -129,7 +131,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         async def behaviour(_: AsyncIterator[bytes], context: Any) -> None:
             if name in NOT_HERE:  # what else somebody makes up is not worth a counter
                 self._statistics.rpcs[name] += 1
-            await self._fail(RpcError(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not implemented here."), context)
+            await self._fail_stream(RpcError(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not implemented here."), context)
 
         return behaviour
 
@@ -161,6 +163,12 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             with contextlib.suppress(RpcError):  # ABORTED says that the transaction is no more
                 self._service.engine_of(request).rollback(request.transaction)
         raise injection.error
+
+    async def _fail_stream(self, error: RpcError, context: Any) -> None:
+        # The Node client takes a stream that fails without initial metadata for a broken connection, whatever the
+        # code, and tries three times, with pauses of seconds.
+        await context.send_initial_metadata(())
+        await self._fail(error, context)
 
     async def _fail(self, error: RpcError, context: Any) -> None:
         self._statistics.errors[error.code.name] += 1

@@ -13,13 +13,14 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from emulator.gate import gate, new_token
 from emulator.settable import Fields, InvalidField
 from runner.functions import FunctionServer, StartFailed
 from runner.manifest import ScheduleTrigger
 from runner.tasks import AlreadyExists, TaskQueue
 
 ENDPOINTS = {
-    "GET /": "this",
+    "GET /": "this; all but the tasks' paths are below the runner's URL, which holds a token",
     "GET /functions": "each function's name, url, pid, restarts, and whether it is ready",
     "GET /functions/{name}": "the same of one",
     "POST /functions/{name}/kill": "end its processes with SIGKILL, as a crash would; it is started again",
@@ -38,7 +39,8 @@ class Control:
     """Serves on a port of its own, which is known before the functions are."""
 
     def __init__(self, description: Callable[[], dict[str, Any]], session: aiohttp.ClientSession) -> None:
-        """`description` gives what `GET /` tells."""
+        """`description` gives what GET on the URL tells. All but the paths of the tasks stands below `/{token}`."""
+        self.token = new_token()
         self._description = description
         self._session = session
         self._functions: Mapping[str, FunctionServer] = {}
@@ -47,9 +49,8 @@ class Control:
 
     async def start(self, port: int) -> int:
         """Listen on 127.0.0.1 and return the port. Raises OSError if it cannot be had."""
-        application = web.Application(middlewares=[_errors_as_json], client_max_size=2 * 1024 * 1024)
-        queue = "/projects/{project}/locations/{location}/queues/{name}"
-        application.add_routes(
+        below = web.Application()
+        below.add_routes(
             [
                 web.get("/", self._describe),
                 web.get("/functions", self._list_functions),
@@ -59,10 +60,15 @@ class Control:
                 web.post("/schedules/{name}/run", self._run_schedule),
                 web.get("/queues", self._list_queues),
                 web.post("/queues/{name}/drain", self._drain_queue),
-                web.post(queue + "/tasks", self._enqueue),
-                web.delete(queue + "/tasks/{task}", self._delete_task),
             ]
         )
+        application = web.Application(middlewares=[gate(_error), _errors_as_json], client_max_size=2 * 1024 * 1024)
+        # As Cloud Tasks offers them, to SDKs that know no token.
+        tasks = "/projects/{project}/locations/{location}/queues/{name}/tasks"
+        application.router.add_post(tasks, self._enqueue)
+        application.router.add_delete(tasks + "/{task}", self._delete_task)
+        application.router.add_get(f"/{self.token}", self._describe)
+        application.add_subapp(f"/{self.token}", below)
         self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()

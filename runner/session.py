@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from runner.stack import ROOT
 
@@ -50,6 +51,11 @@ class Session:
     pid: int
     function_urls: Mapping[str, str]
     logs: Path | None
+
+    @property
+    def tasks_host(self) -> str:
+        """Where the Admin SDKs enqueue tasks: CLOUD_TASKS_EMULATOR_HOST."""
+        return urlsplit(self.runner_url).netloc
 
     def functions(self) -> dict[str, dict[str, Any]]:
         """What is known of each function: url, pid (its process group too), ready, restarts."""

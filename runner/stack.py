@@ -64,6 +64,7 @@ class Stack:
         self.firestore_host = ""
         self.admin_url = ""
         self.control_url = ""
+        self._control_host = ""
         self._logs = logs
         self._tell = tell
         self._dotenv = dotenv.load(options.source, options.project)
@@ -77,7 +78,8 @@ class Stack:
         """Return when everything answers and the triggers are wired. Raises StartFailed, OSError."""
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         self._control = Control(self.as_dict, self._session)
-        self.control_url = f"http://127.0.0.1:{await self._control.start(self.options.control_port)}"
+        self._control_host = f"127.0.0.1:{await self._control.start(self.options.control_port)}"
+        self.control_url = f"http://{self._control_host}/{self._control.token}"
         await self._start_firestore()
         for function in self.manifest.functions:
             self.servers[function.name] = FunctionServer(
@@ -135,7 +137,7 @@ class Stack:
             "FIRESTORE_ADMIN_URL": self.admin_url,
             "GOOGLE_CLOUD_PROJECT": self.options.project,
             "GCLOUD_PROJECT": self.options.project,
-            "CLOUD_TASKS_EMULATOR_HOST": self.control_url.removeprefix("http://"),
+            "CLOUD_TASKS_EMULATOR_HOST": self._control_host,
             "RUNNER_URL": self.control_url,
             "FUNCTION_URLS": json.dumps({name: server.url for name, server in self.servers.items()}),
         }
@@ -161,7 +163,7 @@ class Stack:
             **platform_environment(function, self.options.project),
             "FIRESTORE_EMULATOR_HOST": self.firestore_host,
             "FIREBASE_AUTH_EMULATOR_HOST": os.environ.get("FIREBASE_AUTH_EMULATOR_HOST") or AUTH_PLACEHOLDER,
-            "CLOUD_TASKS_EMULATOR_HOST": self.control_url.removeprefix("http://"),
+            "CLOUD_TASKS_EMULATOR_HOST": self._control_host,
             **self.options.environment,
         }
 
@@ -256,8 +258,8 @@ def describe(stack: Stack) -> str:
     lines = [
         f"project    {stack.options.project}",
         f"firestore  {stack.firestore_host}",
-        f"its admin  {stack.admin_url}/",
-        f"runner     {stack.control_url}/",
+        f"its admin  {stack.admin_url}",
+        f"runner     {stack.control_url}",
     ]
     lines += [f"function   {server.url}  {name} ({_cause(server)})" for name, server in stack.servers.items()]
     return "\n".join(lines)

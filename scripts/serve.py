@@ -17,8 +17,8 @@ EPILOG = """\
 COMMAND runs with these set, and everything is stopped when it ends:
   FIRESTORE_EMULATOR_HOST, GOOGLE_CLOUD_PROJECT  what Firestore's clients want
   FUNCTION_URLS              JSON: from the name of a function to its URL
-  FIRESTORE_ADMIN_URL        the embedded Firestore's HTTP side: statistics, drain, chaos, faults (GET / lists all)
-  RUNNER_URL                 the runner's HTTP side: processes, schedules, task queues (GET / lists all)
+  FIRESTORE_ADMIN_URL        the embedded Firestore's HTTP side: statistics, drain, chaos, faults (GET lists all)
+  RUNNER_URL                 the runner's HTTP side: processes, schedules, task queues (GET lists all)
   CLOUD_TASKS_EMULATOR_HOST  where the Admin SDKs send tasks
 and the parameters of functions.yaml. Without COMMAND, where everything is comes as one line of JSON on standard output.
 

@@ -66,6 +66,16 @@ def fallback_on(environment: Mapping[str, str]) -> bool:
     return _choice(environment, "BALANCE_FALLBACK", ("on", "off")) == "on"
 
 
+def app_check_required(environment: Mapping[str, str]) -> bool:
+    """The switch APP_CHECK: required, the read API answers only requests with a valid App Check token."""
+    return _choice(environment, "APP_CHECK", ("off", "required")) == "required"
+
+
+def revocation_checked(environment: Mapping[str, str]) -> bool:
+    """The switch CHECK_REVOKED: on, the read API asks the Auth service whether a token's user was disabled or signed out."""
+    return _choice(environment, "CHECK_REVOKED", ("off", "on")) == "on"
+
+
 def _choice(environment: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
     """One of the choices; the first by default."""
     value = environment.get(name) or choices[0]

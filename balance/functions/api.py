@@ -20,13 +20,13 @@ from contextvars import copy_context
 from typing import Any
 
 from flask import Request, Response
-from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 
 from balance.adapter import MEMBERS_FIELD
 from balance.database.firestore import Firestore, Query, Snapshot, TransientError
 from balance.database.retry import Retry
-from balance.documents.settings import Settings
+from balance.documents.settings import Settings, app_check_required, revocation_checked
 from balance.documents.sources import is_document_id, members, uid_fault
 from balance.functions import instance
 from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
@@ -72,10 +72,19 @@ def handle(request: Request) -> Response:
     try:
         response = _respond(request)
     except _Refusal as refusal:
-        body = {"error": {"code": refusal.code, "message": refusal.message}}
-        response = _json(body, refusal.status)
-        response.headers.update(refusal.headers)
+        response = _refused(refusal)
+    except HTTPException as error:
+        # The library's own, such as for a query that is no text.
+        response = _refused(
+            _Refusal(error.code or 500, "INVALID_ARGUMENT", error.description or "the request is not understood")
+        )
     _allow_origin(request, response, settings.allowed_origins)
+    return response
+
+
+def _refused(refusal: _Refusal) -> Response:
+    response = _json({"error": {"code": refusal.code, "message": refusal.message}}, refusal.status)
+    response.headers.update(refusal.headers)
     return response
 
 
@@ -84,11 +93,15 @@ def _respond(request: Request) -> Response:
     if request.method == "OPTIONS":
         return Response(status=204, headers={"Allow": methods})
     try:
-        uid = uid_of(request.headers.get("Authorization"))
+        if app_check_required(os.environ):
+            from balance.functions.appcheck import verify_app
+
+            verify_app(request.headers.get("X-Firebase-AppCheck"))
+        uid = uid_of(request.headers.get("Authorization"), check_revoked=revocation_checked(os.environ))
         return _json(_ENDPOINTS[endpoint](request, uid, **arguments), 200)
     except Unauthenticated as error:
         raise _Refusal(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}) from None
-    except _Refusal:
+    except (_Refusal, HTTPException):
         raise
     except (TransientError, VerificationUnavailable, Unreadable) as error:
         _log_failure(f"{request.method} {request.path}", error)
@@ -291,9 +304,10 @@ def _allow_origin(request: Request, response: Response, allowed: Sequence[str]) 
     if origin is None or not ("*" in allowed or origin in allowed):
         return
     response.headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
+    response.headers["Access-Control-Expose-Headers"] = "Retry-After"
     if request.method == "OPTIONS":
         response.headers["Access-Control-Allow-Methods"] = "GET, HEAD"
-        response.headers["Access-Control-Allow-Headers"] = "Authorization"
+        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Firebase-AppCheck"
         response.headers["Access-Control-Max-Age"] = str(_PREFLIGHT_SECONDS)
 
 
@@ -312,7 +326,7 @@ def _log_reading(reading: Reading, started: float, group_id: str) -> None:
 
 def _log_failure(what: str, error: Exception) -> None:
     stack = "".join(traceback.format_exception(error))
-    log("ERROR", f"{what}: {type(error).__name__}: {error}", code="BALANCE_READ_ERROR", stack=stack)
+    log("ERROR", f"{what}: {type(error).__name__}: {error}", code="BALANCE_READ_ERROR", metric="errors", stack=stack)
 
 
 def _ms_since(started: float) -> float:

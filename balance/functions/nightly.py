@@ -3,23 +3,27 @@
 A run goes round all groups once, beginning after the last one that the run before it finished, and ends when it has come
 round or its time is over. So every group has its turn however many there are. The faults of documents that name no usable
 group belong to no group's turn: they come first, some at a time. The place is kept in the document `balanceReconcile/cursor`,
-written by nobody else; two runs at a time do each other no harm.
+written by nobody else; two runs at a time do each other no harm. Whatever fails is logged and counted, and the run goes on with
+what it can: a place that makes no sense is the beginning.
 """
 
 import json
+import math
 import os
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, takewhile
 from typing import Any
 
-from balance.database.firestore import SERVER_TIME, Firestore, Query, Set, Snapshot, transaction
+from balance.database.firestore import SERVER_TIME, Directory, Firestore, Query, Set, Snapshot, transaction
 from balance.database.retry import Retry
 from balance.documents.settings import Settings, updates_on
+from balance.documents.sources import is_document_id
 from balance.functions import instance
 from balance.operations import reconcile
 from balance.operations.backfill import reason
@@ -37,6 +41,9 @@ BUDGET_S = 480.0
 FAULTS_A_NIGHT = 1_000
 """Of no usable group. They are few, unless an app writes garbage; then they must not take the groups' time."""
 
+LEAST_COVERAGE = 1 / 3
+"""A run that checks a smaller share of the groups is told: a balance would wait for its check for more than three nights."""
+
 _WORKERS = 4
 _KEEP_EVERY_S = 15.0
 _DIFFERENCES_LOGGED = 50
@@ -47,9 +54,12 @@ class Night:
     """What a run did."""
 
     counts: Counter[str]
-    """Groups by state, and `repaired` and `failed`; `faults` of no usable group that were true no longer, and were settled."""
+    """Groups by state, and `repaired`; `failed` is all that failed; `faults` of no usable group that were true no longer, and
+    were settled."""
     came_round: bool
     """Every group was checked."""
+    coverage: float | None = None
+    """The share of the groups that were checked, from 0 to 1; None when that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,55 +71,91 @@ class _Place:
 
 
 def handle() -> tuple[str, int]:
-    """The scheduled function; returns the answer's text and HTTP status: 500 when a group could not be checked."""
+    """The scheduled function; returns the answer's text and HTTP status: 500 when something failed."""
     night = run(instance.firestore(), instance.bookkeeper(), updates_on=partial(updates_on, os.environ))
     return json.dumps(night.counts), 500 if night.counts["failed"] else 200
 
 
 def run(
-    firestore: Firestore,
+    firestore: Directory,
     keeper: Bookkeeper,
     *,
     updates_on: Callable[[], bool] = lambda: True,
     budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Night:
-    """One run. Does nothing while updates are off, for then balances are stale on purpose. May raise TransientError."""
+    """One run. Does nothing while updates are off, for then balances are stale on purpose. Raises nothing of a database."""
     counts: Counter[str] = Counter()
     if not updates_on():
         log("WARNING", "reconciliation: updates are switched off, nothing is checked")
         return Night(counts, came_round=False)
     began = clock()
-    start = _load(firestore)
-    came_round = False
+    kept = began
 
     def in_time(_: object) -> bool:
         return clock() < began + budget_s
 
-    counted, last_fault = _refresh_faults(firestore, keeper.settings, start.fault, in_time)
-    counts.update(counted)
-    last, kept = start.group, clock()
+    @contextmanager
+    def counting_failure(what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever fails is named and counted, and the rest of the run goes on
+            counts["failed"] += 1
+            _log_failure(what, error)
+
+    place = _Place(None, None)
+    with counting_failure("its place cannot be read"):
+        place = _load(firestore)
+    start, checked, came_round = place.group, 0, False
+    with counting_failure("the faults of no usable group cannot be listed"):
+        counted, last_fault = _refresh_faults(firestore, keeper.settings, place.fault, in_time)
+        counts.update(counted)
+        place = replace(place, fault=last_fault)
 
     def ids() -> Iterator[str]:
         nonlocal came_round
-        yield from takewhile(in_time, _round(firestore, keeper.settings, start.group))
-        came_round = in_time(None)
+        with counting_failure("the groups cannot be listed"):
+            yield from takewhile(in_time, _round(firestore, keeper.settings, start))
+            came_round = in_time(None)
 
     for group_id, found in in_parallel(ids(), lambda group_id: _reconcile(firestore, keeper, group_id), _WORKERS):
         counts.update(found)
-        last = group_id
+        checked += 1
+        place = replace(place, group=group_id)
         if clock() > kept + _KEEP_EVERY_S:
-            _keep(firestore, _Place(last, last_fault))
+            with counting_failure("its place cannot be kept"):
+                _keep(firestore, place)
             kept = clock()
-    _keep(firestore, _Place(None if came_round else last, last_fault))
+    with counting_failure("its place cannot be kept"):
+        _keep(firestore, replace(place, group=None) if came_round else place)
+    coverage: float | None = None
+    with counting_failure("the groups cannot be counted"):
+        total = Retry().run(lambda: firestore.count(keeper.settings.layout.groups))
+        coverage = 1.0 if came_round else min(1.0, checked / total) if total else 0.0
+    night = Night(counts, came_round, coverage)
+    _log_run(night, round((clock() - began) * 1000))
+    return night
+
+
+def _log_run(night: Night, took_ms: int) -> None:
+    counts, percent = night.counts, None if night.coverage is None else round(night.coverage * 100, 1)
     log(
         "ERROR" if counts["failed"] else "INFO",
-        "reconciliation: " + (", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "no groups"),
-        counts=dict(counts),
-        cameRound=came_round,
-        ms=round((clock() - began) * 1000),
+        "reconciliation: " + (", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count) or "no groups"),
+        counts={what: count for what, count in counts.items() if count},
+        cameRound=night.came_round,
+        coveragePercent=percent,
+        metric="nightlyRuns",
+        ms=took_ms,
     )
-    return Night(counts, came_round)
+    if night.coverage is not None and night.coverage < LEAST_COVERAGE:
+        log(
+            "WARNING",
+            f"reconciliation: only {percent} % of the groups were checked; so each has its turn every "
+            f"{'few' if not night.coverage else math.ceil(1 / night.coverage)} nights",
+            coveragePercent=percent,
+            metric="nightlyShortfalls",
+        )
 
 
 def _round(firestore: Firestore, settings: Settings, start: str | None) -> Iterator[str]:
@@ -192,9 +238,16 @@ def _refresh_fault(firestore: Firestore, settings: Settings, fault: Snapshot) ->
 
 def _load(firestore: Firestore) -> _Place:
     (cursor,) = Retry().run(lambda: firestore.get([CURSOR]))
-    fields = cursor.fields or {}
-    group, fault = (id_ if isinstance(id_ := fields.get(name), str) else None for name in ("afterId", "afterFault"))
-    return _Place(group, fault)
+
+    def id_at(name: str) -> str | None:
+        value = (cursor.fields or {}).get(name)
+        if value is None or is_document_id(value):
+            return value
+        # Somebody else wrote it. Begun at the beginning, the run writes a place that makes sense.
+        log("WARNING", f"reconciliation: {name} of {CURSOR} is {value!r}, which is no id: the run begins at the beginning")
+        return None
+
+    return _Place(id_at("afterId"), id_at("afterFault"))
 
 
 def _keep(firestore: Firestore, place: _Place) -> None:

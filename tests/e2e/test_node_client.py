@@ -8,11 +8,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from tests.integration.served import PROJECT, served
+from tests.integration.served import PROJECT, Served, served
 
 FOLDER = Path(__file__).parent / "node_client"
 INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
@@ -36,18 +37,40 @@ def node() -> str:
 
 
 @pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """Where a running server is."""
-    with served() as server:
-        yield {**os.environ, "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}", "GOOGLE_CLOUD_PROJECT": PROJECT}
+def server() -> Iterator[Served]:
+    """A running server."""
+    with served() as running:
+        yield running
 
 
-def test_server_code_in_node_reads_writes_queries_and_transacts(node: str, environment: dict[str, str]) -> None:
-    ran = subprocess.run(
-        [node, "smoke.mjs"], cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+def run(node: str, script: str, server: Served) -> Any:
+    """What a script of the folder prints."""
+    environment = {**os.environ, "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}", "GOOGLE_CLOUD_PROJECT": PROJECT}
+    ran = subprocess.run([node, script], cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == {
+    return json.loads(ran.stdout)
+
+
+def test_a_stream_that_fails_is_not_tried_again(node: str, server: Served) -> None:
+    """It took 7 seconds each, for all that is not implemented, too."""
+    invalid, unimplemented = grpc.StatusCode.INVALID_ARGUMENT.value[0], grpc.StatusCode.UNIMPLEMENTED.value[0]
+    assert run(node, "failing.mjs", server) == {
+        "get": invalid,
+        "query": invalid,
+        "aggregation": unimplemented,
+        "explanation": unimplemented,
+        "pipeline": unimplemented,
+    }
+    assert server.databases.statistics.rpcs == {
+        "BatchGetDocuments": 2,
+        "RunQuery": 2,
+        "RunAggregationQuery": 1,
+        "ExecutePipeline": 1,
+    }
+
+
+def test_server_code_in_node_reads_writes_queries_and_transacts(node: str, server: Served) -> None:
+    assert run(node, "smoke.mjs", server) == {
         "createdTwice": grpc.StatusCode.ALREADY_EXISTS.value[0],
         "updatedMissing": grpc.StatusCode.NOT_FOUND.value[0],
         "staleUpdate": grpc.StatusCode.FAILED_PRECONDITION.value[0],

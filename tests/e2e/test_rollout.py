@@ -124,7 +124,7 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
         batch.commit()
         for trigger in triggers:
             call("POST", session.admin_url + "/triggers", {name: value for name, value in trigger.items() if name != "pending"})
-        monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", session.runner_url.removeprefix("http://"))
+        monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", session.tasks_host)
         yield Operator(session, client, tmp_path / "state")
 
 

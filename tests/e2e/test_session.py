@@ -71,7 +71,7 @@ def test_functions_run_in_the_environment_of_production(served: Served) -> None:
         "GOOGLE_CLOUD_PROJECT": served.session.project,
         "GCLOUD_PROJECT": served.session.project,
         "FIRESTORE_EMULATOR_HOST": served.session.firestore_host,
-        "CLOUD_TASKS_EMULATOR_HOST": served.session.runner_url.removeprefix("http://"),
+        "CLOUD_TASKS_EMULATOR_HOST": served.session.tasks_host,
         "NOTES_COLLECTION": "notes",
         "GREETING": "a=b",
     }
@@ -124,7 +124,7 @@ def test_a_scheduled_function_runs_on_demand(served: Served) -> None:
 @pytest.fixture
 def queue(served: Served) -> Iterator[Any]:
     """The official Admin SDK's."""
-    with patch.dict(os.environ, {"CLOUD_TASKS_EMULATOR_HOST": served.session.runner_url.removeprefix("http://")}):
+    with patch.dict(os.environ, {"CLOUD_TASKS_EMULATOR_HOST": served.session.tasks_host}):
         app = firebase_admin.initialize_app(options={"projectId": served.session.project}, name="serve-tests")
         yield functions.task_queue("locations/europe-west1/functions/work-off", app=app)
         firebase_admin.delete_app(app)
@@ -160,7 +160,7 @@ def test_a_task_name_is_used_once(served: Served, queue: Any) -> None:
     named = functions.TaskOptions(task_id="only-once", schedule_delay_seconds=0)
     # The SDK cuts the first letter off the name that it gets back from an emulator, so it is sent by hand.
     task = {"name": named.task_id, "httpRequest": {"url": "", "body": "eyJkYXRhIjogeyJuYW1lIjogIm9uY2UifX0="}}
-    url = f"{served.session.runner_url}/projects/p/locations/l/queues/work-off/tasks"
+    url = f"http://{served.session.tasks_host}/projects/p/locations/l/queues/work-off/tasks"
     call("POST", url, {"task": task})
     with pytest.raises(CallFailed) as caught:
         call("POST", url, {"task": task})

@@ -23,16 +23,16 @@ def test_a_weakened_protocol_is_caught(mutant: Mutant) -> None:
 def test_a_mutant_is_a_copy_and_leaves_the_product_alone() -> None:
     import balance.documents.writes
 
-    weakened = product(edits=(Edit("writes", "self.update_time <= as_of", "self.update_time < as_of"),))
+    weakened = product(edits=(Edit("documents.writes", "self.update_time <= as_of", "self.update_time < as_of"),))
     assert weakened.events is not product().events
     assert balance.documents.writes.SourceWrite is not weakened.writes.SourceWrite
 
 
 def test_an_edit_that_finds_no_place_fails() -> None:
     with pytest.raises(AssertionError, match="one place to edit"):
-        product(edits=(Edit("writes", "no such text", ""),))
+        product(edits=(Edit("documents.writes", "no such text", ""),))
     with pytest.raises(AssertionError, match="one place to edit"):
-        product(edits=(Edit("writes", "self", ""),))
+        product(edits=(Edit("documents.writes", "self", ""),))
 
 
 def test_the_documentation_lists_every_mutant_and_the_seeds_that_catch_it() -> None:

@@ -20,7 +20,7 @@ def test_an_enqueued_backfill_rebuilds_the_group(app: App, functions: Running, d
     environment = {**os.environ, "GOOGLE_CLOUD_PROJECT": functions.client.project}
     if functions.session is not None:
         environment["FIRESTORE_EMULATOR_HOST"] = functions.session.firestore_host
-        environment["CLOUD_TASKS_EMULATOR_HOST"] = functions.session.runner_url.removeprefix("http://")
+        environment["CLOUD_TASKS_EMULATOR_HOST"] = functions.session.tasks_host
 
     done = subprocess.run(
         [sys.executable, "-m", "scripts.backfill", "--project", functions.client.project, "--enqueue", "--group", app.group],

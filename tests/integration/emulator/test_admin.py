@@ -42,7 +42,10 @@ class Emulator:
 
     def call(self, method: str, path: str, data: Any = None, *, raw: bytes | None = None) -> tuple[int, Any]:
         body = raw if raw is not None else None if data is None else json.dumps(data).encode()
-        request = urllib.request.Request(self.admin_url + path, data=body, method=method)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        # What the official emulator offers, too, stands beside the part of the URL that holds the token.
+        url = self.admin_url.rpartition("/")[0] if path.startswith("/emulator/") else self.admin_url
+        request = urllib.request.Request(url + path, data=body, method=method, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
                 return response.status, json.loads(response.read())

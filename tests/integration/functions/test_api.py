@@ -43,7 +43,7 @@ def make(server: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             given = {name: value for name, value in fields.items() if value is not None}
             api.logged.append({"severity": severity, "message": message, **given})
 
-        for module in ("balance.api", "balance.reading"):
+        for module in ("balance.functions.api", "balance.operations.reading"):
             monkeypatch.setattr(f"{module}.log", record)
         return api
 
@@ -547,7 +547,7 @@ def test_between_strangers_there_is_nothing_to_explain(api: ReadApi) -> None:
 
 
 def test_explanations_are_bounded_and_add_up(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balance.explain.MAX_TRANSACTIONS_PER_PAIR", 10)
+    monkeypatch.setattr("balance.operations.explain.MAX_TRANSACTIONS_PER_PAIR", 10)
     api.group("g1", "ana", "bo", "chidi")
     for number in range(60):
         payer, other = [("ana", "bo"), ("bo", "ana"), ("chidi", "ana")][number % 3]
@@ -580,15 +580,44 @@ def test_listed_origins_may_read_errors_and_preflights_too(make: Callable[..., R
         assert response.status_code == status
         assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
         assert response.headers["Vary"] == "Origin"
+        assert response.headers["Access-Control-Expose-Headers"] == "Retry-After"
     asked = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "GET"}
     preflight = api.get("/groups/g1/balance", None, "OPTIONS", **asked)
     assert (preflight.status_code, preflight.data) == (204, b"")
     assert preflight.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
     assert preflight.headers["Access-Control-Allow-Methods"] == "GET, HEAD"
-    assert preflight.headers["Access-Control-Allow-Headers"] == "Authorization"
+    assert preflight.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type, X-Firebase-AppCheck"
     other = api.get("/groups/g1/balance", None, "OPTIONS", Origin="https://app.example.com.evil.example")
     assert "Access-Control-Allow-Origin" not in other.headers
     assert other.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("path", "uid", "status"),
+    [
+        ("/nowhere", "ana", 404),
+        ("/balances", None, 401),
+        ("/balances?pageSize=x", "ana", 400),
+        ("/groups/gone/balance", "ana", 404),
+    ],
+)
+def test_errors_may_be_read_by_pages_too(
+    server: Served, monkeypatch: pytest.MonkeyPatch, path: str, uid: str | None, status: int
+) -> None:
+    with read_api(server, monkeypatch, ALLOWED_ORIGINS="https://app.example.com") as api:
+        response = api.get(path, uid, Origin="https://app.example.com")
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+
+
+def test_with_app_check_required_a_request_without_its_token_is_refused(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with read_api(server, monkeypatch, APP_CHECK="required", ALLOWED_ORIGINS="*") as api:
+        response = api.get("/balances", Origin="https://app.example.com")
+        assert response.status_code == 401
+        assert "X-Firebase-AppCheck" in response.json["error"]["message"]
+        assert api.get("/balances", None, "OPTIONS", Origin="https://app.example.com").status_code == 204
 
 
 def test_every_origin_may_be_allowed(make: Callable[..., ReadApi]) -> None:
@@ -602,8 +631,8 @@ def test_every_origin_may_be_allowed(make: Callable[..., ReadApi]) -> None:
 def test_entries_are_json_lines_of_the_fields_that_the_metrics_read(
     api: ReadApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("balance.api.log", log.log)
-    monkeypatch.setattr("balance.reading.log", log.log)
+    monkeypatch.setattr("balance.functions.api.log", log.log)
+    monkeypatch.setattr("balance.operations.reading.log", log.log)
     dinner(api)
     api.balance("g1")
     entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -616,7 +645,7 @@ def test_entries_are_json_lines_of_the_fields_that_the_metrics_read(
 def test_what_is_logged_beside_the_request_bears_the_id_of_its_execution(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
     dinner(api)
     seen: list[Any] = []
-    monkeypatch.setattr("balance.reading.log", lambda *_, **__: seen.append(execution_context_var.get()))
+    monkeypatch.setattr("balance.operations.reading.log", lambda *_, **__: seen.append(execution_context_var.get()))
     assert api.get("/balances", **{"Function-Execution-Id": "the-id"}).status_code == 200
     (context,) = seen
     assert context is not None, "the balance was missing, and its rebuild is logged by another thread"

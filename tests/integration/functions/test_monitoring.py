@@ -24,6 +24,10 @@ MONITORING = ROOT / "deploy" / "monitoring"
 Entry = dict[str, Any]
 
 
+SERVICES = {function.service for function in manifest.read(ROOT / "functions.yaml", {}).functions}
+GROUP_TRIGGERS = {service for service in SERVICES if service.startswith("on-group-")}
+
+
 def load(folder: str) -> dict[str, Any]:
     return {path.stem: yaml.safe_load(path.read_text()) for path in sorted((MONITORING / folder).glob("*.yaml"))}
 
@@ -120,6 +124,7 @@ def entries(app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         stored["balancesByCurrency"]["USD"]["bo"]["netBalance"] = 1
         app.set_balance("g", stored)
         nightly.handle()
+        nightly.run(app.database, app.keeper, budget_s=0.0)
         logs.of("reconcile-balances")
     return logs.entries
 
@@ -127,8 +132,7 @@ def entries(app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_every_metric_counts_exactly_the_lines_that_are_meant(entries: list[Entry]) -> None:
     payloads = [entry["jsonPayload"] for entry in entries]
     for name in COUNTERS:
-        field, value = ("code", "BALANCE_READ_ERROR") if name == "readErrors" else ("metric", name)
-        meant = [payload for payload in payloads if payload.get(field) == value]
+        meant = [payload for payload in payloads if payload.get("metric") == name]
         assert meant, f"nothing logs {name}"
         assert [entry["jsonPayload"] for entry in entries if matches(METRICS[name]["filter"], entry)] == meant, name
 
@@ -157,9 +161,8 @@ def test_a_line_of_another_service_is_not_counted(entries: list[Entry]) -> None:
 
 
 def test_the_filters_name_exactly_the_deployed_services() -> None:
-    services = {function.service for function in manifest.read(ROOT / "functions.yaml", {}).functions}
     named = {name for metric in METRICS.values() for name in re.findall(r'"([a-z-]+-[a-z]+)"', metric["filter"])}
-    assert named == services
+    assert named == SERVICES
 
 
 def test_metrics_are_of_the_shape_that_gcloud_takes() -> None:
@@ -183,14 +186,18 @@ THRESHOLDS = {
     "readMs": (500, "300s"),
     "drift": (0, "300s"),
     "lagMs": (60_000, "300s"),
-    "readErrors": (0, "300s"),
+    "errors": (0, "300s"),
+    "nightlyShortfalls": (0, "300s"),
 }
+
+OF_OUR_LOGS = {name: alert for name, alert in ALERTS.items() if "user/balance_" in str(alert["conditions"])}
+TRIGGERS = {"on-expense-written", "on-settlement-written"}
 
 
 def test_there_is_an_alert_for_every_threshold() -> None:
     """https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.alertPolicies"""
     found = {}
-    for alert in ALERTS.values():
+    for alert in OF_OUR_LOGS.values():
         (condition,) = alert["conditions"]
         threshold = condition["conditionThreshold"]
         pattern = r'resource\.type="cloud_run_revision" AND metric\.type="logging\.googleapis\.com/user/balance_(\w+)"'
@@ -204,6 +211,30 @@ def test_there_is_an_alert_for_every_threshold() -> None:
         assert aggregation["crossSeriesReducer"] == ("REDUCE_PERCENTILE_95" if is_distribution else "REDUCE_SUM")
         assert alert["notificationChannels"] == ["projects/PROJECT/notificationChannels/CHANNEL"]
     assert found == THRESHOLDS
+
+
+@pytest.mark.parametrize("name", sorted(ALERTS.keys() - OF_OUR_LOGS.keys()))
+def test_alerts_of_the_platforms_metrics_need_none_of_our_lines(name: str) -> None:
+    """A function that does not start, or answers 403, logs nothing: https://cloud.google.com/monitoring/promql/promql-mapping"""
+    (condition,) = ALERTS[name]["conditions"]
+    text = str(condition)
+    assert ALERTS[name]["notificationChannels"] == ["projects/PROJECT/notificationChannels/CHANNEL"]
+    kind = condition.keys() - {"displayName"}
+    assert kind in ({"conditionThreshold"}, {"conditionPrometheusQueryLanguage"})
+    if name.startswith("platform"):
+        assert "user_balance" not in text
+        for pattern in re.findall(r"(on-\([a-z|]+\)-\.\*)", text):
+            assert {service for service in SERVICES if re.fullmatch(pattern, service)} >= TRIGGERS
+            assert not {service for service in SERVICES - TRIGGERS if re.fullmatch(pattern, service)} - GROUP_TRIGGERS
+    else:
+        (metric,) = re.findall(r"logging_googleapis_com:user_balance_(\w+)", text)
+        assert metric in METRICS
+
+
+def test_a_missing_nightly_run_is_missed_even_when_there_never_was_one() -> None:
+    query = ALERTS["nightly-missing"]["conditions"][0]["conditionPrometheusQueryLanguage"]["query"]
+    assert "or vector(0)" in query
+    assert "[25h]" in query
 
 
 def test_every_alert_has_a_section_in_the_runbook() -> None:

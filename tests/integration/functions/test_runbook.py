@@ -67,6 +67,6 @@ def scheduled() -> str:
 
 def test_fields_that_the_runbook_searches_for_are_logged() -> None:
     """Names of fields as the code writes them."""
-    sources = "\n".join(path.read_text() for path in (ROOT / "balance").glob("*.py"))
+    sources = "\n".join(path.read_text() for path in (ROOT / "balance").rglob("*.py"))
     for field in set(re.findall(r"jsonPayload\.(\w+)", RUNBOOK)):
         assert f"{field}=" in sources, field

@@ -4,13 +4,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
 
+from balance.database.firestore import TransientError
+from balance.database.retry import ONCE
 from balance.documents.balances import VERSION
 from balance.functions import nightly
 from balance.operations import orphans
 from balance.operations.reconcile import State, check
 from balance.protocol import faults
+from emulator.faults import Fault
 from scripts import verify
 from tests.integration.deployment import Deployment, deployment, expense
 
@@ -228,7 +232,7 @@ def test_nights_go_on_where_the_last_one_stopped_until_all_have_had_their_turn(
         clock.now += 1.0
         return really(*arguments)
 
-    monkeypatch.setattr("balance.reconcile.check", counted)
+    monkeypatch.setattr("balance.operations.reconcile.check", counted)
     nights: list[nightly.Night] = []
     while len(nights) < 20:
         nights.append(nightly.run(app.database, app.keeper, budget_s=9.0, clock=clock))
@@ -284,6 +288,71 @@ def test_a_group_that_fails_is_logged_and_stops_nobody(app: Deployment, capsys: 
     failure = next(entry for entry in logged(capsys) if entry.get("metric") == "updateFailures")
     assert failure["groupId"] == "g01"
     assert "CorruptRecord" in failure["stack"]
+
+
+@pytest.mark.parametrize("bent", ["", "a/b", "..", "__all__", 7, ["g01"]])
+def test_a_night_begins_at_the_beginning_when_its_place_makes_no_sense(
+    app: Deployment, capsys: pytest.CaptureFixture[str], bent: Any
+) -> None:
+    fleet(app, 2)
+    corrupt(app, "g00")
+    app.client.document(nightly.CURSOR).set({"afterId": bent, "afterFault": bent})
+    capsys.readouterr()
+    night = nightly.run(app.database, app.keeper)
+    assert (night.came_round, night.counts["repaired"], night.counts["failed"]) == (True, 1, 0)
+    assert sum("begins at the beginning" in entry["message"] for entry in logged(capsys)) == 2
+    assert app.client.document(nightly.CURSOR).get().get("afterId") is None
+
+
+def test_a_failure_to_list_the_groups_is_counted_and_the_place_kept(
+    app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet(app, 5)
+
+    def broken(*arguments: Any) -> Iterator[str]:
+        yield from ["g00", "g01"]
+        raise TransientError("the list broke off")
+
+    monkeypatch.setattr(nightly, "group_ids", broken)
+    capsys.readouterr()
+    night = nightly.run(app.database, app.keeper)
+    assert not night.came_round
+    assert night.counts == {"true": 2, "failed": 1}
+    assert app.client.document(nightly.CURSOR).get().get("afterId") == "g01"
+    (failure,) = [entry for entry in logged(capsys) if entry.get("metric") == "updateFailures"]
+    assert "the groups cannot be listed" in failure["message"]
+    assert night.coverage == 0.4
+
+
+def test_a_night_in_which_nothing_can_be_read_is_told_and_ends(
+    app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet(app, 1)
+    monkeypatch.setattr(nightly, "Retry", lambda: ONCE)
+    app.server.faults.replace(
+        [Fault(rpc=rpc, code=grpc.StatusCode.PERMISSION_DENIED) for rpc in ("BatchGetDocuments", "RunQuery", "Commit")]
+    )
+    capsys.readouterr()
+    night = nightly.run(app.database, app.keeper)
+    app.server.faults.replace([])
+    assert (night.came_round, night.counts["failed"] >= 3) == (False, True)
+    failures = [entry for entry in logged(capsys) if entry.get("metric") == "updateFailures"]
+    assert len(failures) == night.counts["failed"]
+
+
+@pytest.mark.parametrize(("groups", "expected"), [(0, 1.0), (3, 1.0)])
+def test_a_whole_round_covers_everything(app: Deployment, groups: int, expected: float) -> None:
+    fleet(app, groups)
+    assert nightly.run(app.database, app.keeper).coverage == expected
+
+
+def test_a_night_that_covers_too_little_is_told(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet(app, 3)
+    capsys.readouterr()
+    assert nightly.run(app.database, app.keeper, budget_s=0.0).coverage == 0.0
+    entries = logged(capsys)
+    assert [entry["metric"] for entry in entries if "metric" in entry] == ["nightlyRuns", "nightlyShortfalls"]
+    assert entries[-1]["coveragePercent"] == 0.0
 
 
 # Faults of documents that name no usable group, when their events are lost.
@@ -372,7 +441,7 @@ def test_a_fault_that_cannot_be_settled_is_logged_and_stops_nobody(
             raise RuntimeError("out of order")
         return really(*arguments)
 
-    monkeypatch.setattr("balance.faults.settle", settle)
+    monkeypatch.setattr("balance.protocol.faults.settle", settle)
     capsys.readouterr()
     night = nightly.run(app.database, app.keeper)
     assert night.counts == {"true": 2, "failed": 1, "faults": 1}

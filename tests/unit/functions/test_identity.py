@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -169,6 +170,70 @@ def test_without_certificates_nobody_is_refused_for_good(sign: Callable[..., str
     assert uid_of(sign()) == "ana"
 
 
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """Takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_key_server_that_hangs_is_given_up_soon(
+    sign: Callable[..., str], silent_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from firebase_admin import _token_gen
+
+    monkeypatch.setattr(_token_gen, "ID_TOKEN_CERT_URI", silent_server)
+    monkeypatch.setattr(identity, "_TIMEOUT_S", 0.2)
+    with pytest.raises(VerificationUnavailable, match=r"(?i)time"):
+        uid_of(sign())
+
+
+def test_without_the_auth_service_revocation_cannot_be_told(sign: Callable[..., str], certificates: dict[str, Any]) -> None:
+    with pytest.raises(VerificationUnavailable):
+        uid_of(sign(), check_revoked=True)
+    assert uid_of(sign()) == "ana", "and without asking nothing is missed"
+
+
+@pytest.fixture
+def users(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, dict[str, Any]]]:
+    """What an Auth service in the place of the emulator knows of its users, by uid."""
+    known: dict[str, dict[str, Any]] = {"ana": {}}
+
+    class Accounts(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            (uid,) = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["localId"]
+            found = [{"localId": uid, **known[uid]}] if uid in known else []
+            body = json.dumps({"users": found} if found else {}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Accounts)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("FIREBASE_AUTH_EMULATOR_HOST", f"127.0.0.1:{server.server_port}")
+    yield known
+    server.shutdown()
+    server.server_close()
+
+
+def test_users_who_were_signed_out_disabled_or_deleted_are_refused_when_that_is_checked(
+    users: dict[str, dict[str, Any]],
+) -> None:
+    token = f"Bearer {unsigned_token('ana', PROJECT)}"
+    assert uid_of(token, check_revoked=True) == "ana"
+    for state in ({"disabled": True}, {"validSince": str(int(time.time()) + 3600)}, None):
+        if state is None:
+            del users["ana"]
+        else:
+            users["ana"] = state
+        with pytest.raises(Unauthenticated, match="sign in again"):
+            uid_of(token, check_revoked=True)
+
+
 DEPLOYED = {"K_SERVICE": "balance-api", "FIREBASE_AUTH_EMULATOR_HOST": "127.0.0.1:9099"}
 
 
@@ -177,7 +242,9 @@ def test_a_deployed_function_refuses_unsigned_tokens_and_local_ones_do_not() -> 
         refuse_unsigned_tokens(DEPLOYED)
     with pytest.raises(InvalidSetting):
         refuse_unsigned_tokens({**DEPLOYED, "FUNCTIONS_EMULATOR": "false"})
-    refuse_unsigned_tokens({**DEPLOYED, "FUNCTIONS_EMULATOR": "true"})
+    # The CLI's emulator of functions, with the Auth emulator beside the real Firestore.
+    with pytest.raises(InvalidSetting, match="real Firestore"):
+        refuse_unsigned_tokens({**DEPLOYED, "FUNCTIONS_EMULATOR": "true"})
     refuse_unsigned_tokens({**DEPLOYED, "FIRESTORE_EMULATOR_HOST": "127.0.0.1:8080"})
     refuse_unsigned_tokens({"K_SERVICE": "balance-api"})
     refuse_unsigned_tokens({"FIREBASE_AUTH_EMULATOR_HOST": "127.0.0.1:9099"})
