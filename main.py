@@ -26,6 +26,18 @@ def on_settlement_written(event: CloudEvent) -> None:
     _on_written(Kind.SETTLEMENT, event)
 
 
+@functions_framework.cloud_event
+def on_group_created(event: CloudEvent) -> None:
+    """A group's document was created, perhaps again: it gets a balance of its own."""
+    triggers.handle_group(event.data or b"", event_id=event["id"], is_created=True)
+
+
+@functions_framework.cloud_event
+def on_group_deleted(event: CloudEvent) -> None:
+    """A group's document was deleted: its balance goes, too."""
+    triggers.handle_group(event.data or b"", event_id=event["id"], is_created=False)
+
+
 @functions_framework.http
 def balance_api(request: flask.Request) -> flask.Response:
     """The read API: a group's balance, the caller's groups, why a debt exists."""

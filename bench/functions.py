@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
 
 from google.cloud import firestore
 
-from balance.core.money import Unit
 from balance.documents import balances
+from balance.documents.settings import Settings
 from bench import workload
 from bench.measure import Figure, Report, at_least, at_most, cpu_seconds, resident_bytes
 from runner.session import Session, running
@@ -79,9 +78,11 @@ def _cpu_of_one(session: Session, client: firestore.Client, name: str, expenses:
 
 def _seed(client: firestore.Client, group: str, members: int, currencies: tuple[str, ...]) -> None:
     """A group whose balance holds every pair."""
-    client.document(f"groups/{group}").set({"members": workload.uids(members)})
+    reference = client.document(f"groups/{group}")
+    reference.set({"members": workload.uids(members)})
+    present = reference.get()
     balance = balances.of_ledger(workload.full_ledger(members, currencies))
-    fields = balances.document(group, balance, datetime.now(UTC), Unit.MAJOR)
+    fields = balances.document(group, balances.Stored(balance, present.read_time, present.create_time), Settings())
     client.document(f"groups/{group}/metadata/balance").set({**fields, "lastUpdatedAt": firestore.SERVER_TIMESTAMP})
 
 

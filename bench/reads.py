@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 from google.cloud import firestore
 
-from balance.core.money import Unit
-from balance.documents.balances import document, of_ledger
+from balance.documents.balances import Stored, document, of_ledger
+from balance.documents.settings import Settings
 from bench import workload
 from bench.core import recalculate
 from bench.measure import Figure, Report, at_least, at_most, medians
@@ -79,8 +79,9 @@ def _seed(client: firestore.Client, count: int) -> None:
         for number, fields in enumerate(expenses[start : start + 400]):
             batch.set(client.document(f"expenses/{group}-{start + number}"), fields)
         batch.commit()
-    as_of = client.document(f"groups/{group}").get().read_time
-    fields = document(group, of_ledger(recalculate(expenses)), as_of, Unit.MAJOR)
+    present = client.document(f"groups/{group}").get()
+    stored = Stored(of_ledger(recalculate(expenses)), present.read_time, present.create_time)
+    fields = document(group, stored, Settings())
     client.document(f"groups/{group}/metadata/balance").set({**fields, "lastUpdatedAt": firestore.SERVER_TIMESTAMP})
 
 

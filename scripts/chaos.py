@@ -46,7 +46,7 @@ PROJECT = DATABASE.split("/")[1]
 WRITERS = 4
 DRAIN_S = 180.0
 PROGRESS_EVERY_S = 10.0
-FUNCTIONS = ("on_expense_written", "on_settlement_written")
+FUNCTIONS = ("on_expense_written", "on_settlement_written", "on_group_created", "on_group_deleted")
 _CommitPb = types.CommitRequest.pb()
 _QueryPb = types.RunQueryRequest.pb()
 
@@ -196,12 +196,10 @@ def audit(firestore: SdkFirestore) -> list[str]:
         try:
             stored = judge.balance(group)
             if stored is None:
-                if not judge.owes_nothing(group):
-                    raise Discrepancy(f"{group} has no balance")
-            elif stored.version != VERSION:
+                raise Discrepancy(f"{group} has no balance")
+            if stored.version != VERSION:
                 raise Discrepancy(f"the balance of {group} is of version {stored.version}")
-            else:
-                judge.check(group, stored)
+            judge.check(group, stored)
         except Discrepancy as difference:
             differences.append(str(difference))
     try:

@@ -292,7 +292,8 @@ def the_largest_balance_is_accepted(laboratory: Laboratory) -> str:
         users, balance = users + 4, larger
         larger = of_ledger(_circle(users))
     path = laboratory.settings.layout.balance(laboratory.group)
-    fields = balances.document(laboratory.group, balance, laboratory.read(path).read_time, laboratory.settings.unit)
+    now = laboratory.read(path).read_time
+    fields = balances.document(laboratory.group, balances.Stored(balance, now, now), laboratory.settings)
     laboratory.write(Set(path, fields))
     return f"{size_bytes(balance):,} bytes by our estimate, {len(balance.ledger['USD']):,} pairs"
 

@@ -224,7 +224,8 @@ def essence(document: dict[str, Any]) -> Any:
 
 def essence_of(ledger: Ledger) -> Any:
     """The same of a recalculation."""
-    return essence(balances.document("", balances.of_ledger(ledger), datetime.now(UTC), Unit.MAJOR))
+    now = datetime.now(UTC)
+    return essence(balances.document("", balances.Stored(balances.of_ledger(ledger), now, now), Settings()))
 
 
 # -------------------------------------------------------------------------------------------------------- the rehearsal

@@ -31,9 +31,9 @@ from rich.table import Table
 
 from balance.core.money import scale
 from balance.database.firestore import Fields, Firestore, Query, Snapshot
+from balance.documents.judgement import Condition, Judgement, judge
 from balance.documents.settings import Settings
 from balance.documents.sources import is_document_id, members
-from balance.operations.backfill import condition
 from scripts.command import documented_parser, positive, run
 from scripts.connection import UsageError, add_arguments, open_database
 
@@ -46,7 +46,7 @@ class View:
 
     group: Snapshot
     balance: Snapshot
-    condition: str
+    judgement: Judgement
     records: list[Snapshot]
     """The newest first."""
     faults: list[Snapshot]
@@ -97,7 +97,7 @@ def view(firestore: Firestore, settings: Settings, group_id: str, record_count: 
     return View(
         group,
         balance,
-        condition(balance, group_id, settings.unit),
+        judge(balance, group_id, settings, group),
         list(firestore.query(newest, read_time=balance.read_time)),
         list(firestore.query(Query(collection=layout.faults(group_id)), read_time=balance.read_time)),
     )
@@ -116,7 +116,8 @@ def _as_json(seen: View, group_id: str) -> dict[str, Any]:
         "exists": seen.group.fields is not None,
         "members": members(seen.group.fields or {}),
         "readTime": seen.balance.read_time.isoformat(),
-        "condition": seen.condition,
+        "condition": seen.judgement.condition,
+        "reason": seen.judgement.reason,
         "balance": seen.balance.fields,
         "records": [record.fields for record in seen.records],
         "faults": [fault.fields for fault in seen.faults],
@@ -143,12 +144,13 @@ def _table(title: str, *columns: str) -> Table:
 def _head(seen: View, group_id: str) -> Table:
     balance = seen.balance.fields or {}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    colour = "green" if seen.condition == "current" else "red"
+    condition, reason = seen.judgement.condition, seen.judgement.reason
+    colour = "green" if condition is Condition.CURRENT else "red"
     there = "" if seen.group.fields is not None else "  [red]the group does not exist[/red]"
     table.add_row("group", f"[bold]{escape(group_id)}[/bold]{there}")
     table.add_row("members", escape(", ".join(members(seen.group.fields or {}))) or "-")
-    table.add_row("balance", f"[{colour}]{seen.condition}[/{colour}]")
-    for name in ("version", "detail", "asOf", "lastUpdatedAt"):
+    table.add_row("balance", f"[{colour}]{condition}[/{colour}]" + (f": {escape(reason)}" if reason else ""))
+    for name in ("version", "rules", "detail", "faults", "asOf", "incarnation", "lastUpdatedAt"):
         table.add_row(name, escape(_text(balance.get(name))))
     table.add_row("read at", _text(seen.balance.read_time))
     return table

@@ -4,17 +4,16 @@ Safe while the app is in use: an event on its way is no difference, until it is 
 nothing is written.
 
 A group's state is one of
-  true     stored and recalculated agree (or neither has anything)
+  true     stored and recalculated agree
   drift    they differ: the differences are listed, pair by pair
   coarse   they agree, at a lower level of detail than would fit by now
-  missing  the group has documents but no balance: run scripts.backfill
-  awaited  the same, but all its documents are younger than --lag: the first event will make the balance
-  stale    an older version, or marked to be rebuilt
-  newer    written by newer code than this
+  missing  the group has no balance: its creation has not been processed yet, or run scripts.backfill
+  stale    of an older version, other rules or an earlier group of this id; or marked to be rebuilt
+  newer    written by newer code than this, or in a higher epoch
   gone     the group does not exist
 
 exit codes:
-  0    every balance is true or awaited, or was repaired; no orphans asked for and left
+  0    every balance is true, or was repaired; no orphans asked for and left
   1    something differs, is missing or orphaned, or could not be checked or repaired
   2    called wrongly, not confirmed, or the list of groups could not be read
   130  interrupted

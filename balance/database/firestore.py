@@ -36,12 +36,14 @@ class UnreadablePast(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A document as read at `read_time`; `fields` and `update_time` are None when it does not exist."""
+    """A document as read at `read_time`; `fields` and the other times are None when it does not exist."""
 
     path: str
     fields: Fields | None
     update_time: datetime | None
     read_time: datetime
+    create_time: datetime | None = None
+    """When the document came into being; another one for a document that was deleted and created again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

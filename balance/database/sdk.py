@@ -227,6 +227,7 @@ class SdkFirestore:
             decode_fields(document.fields),
             to_datetime(document.update_time),
             _floor(read_time),
+            to_datetime(document.create_time),
         )
 
     def write(self, write: Write) -> Any:

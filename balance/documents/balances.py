@@ -18,8 +18,10 @@ from balance.core.ledger import Ledger, Nets, Pair, Pairs
 from balance.core.money import MAX_TOTAL_MINOR, InvalidAmount, Unit, from_stored, scale, to_stored
 from balance.core.simplify import suggest
 from balance.database.firestore import DELETE, SERVER_TIME, Fields
+from balance.documents import rules
+from balance.documents.settings import Settings
 
-VERSION = 1
+VERSION = 2
 """The version of this schema and of everything that decides what is stored: parsing rules, currency table, suggestions."""
 
 STALE = 0
@@ -70,10 +72,15 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A balance document that is well-formed and of this code's version."""
+    """What a balance document of this code's version and rules says."""
 
     balance: Balance
     as_of: datetime
+    """The instant of the snapshot that its last rebuild read."""
+    incarnation: datetime
+    """When the group's document was created, as that snapshot had it."""
+    faults: int = 0
+    """How many source documents of the group cannot be understood, and are in no sum."""
 
 
 def of_ledger(ledger: Ledger, was: Detail | None = None) -> Balance:
@@ -165,15 +172,19 @@ def size_bytes(balance: Balance) -> int:
     return total
 
 
-def document(group_id: str, balance: Balance, as_of: datetime, unit: Unit) -> dict[str, Any]:
+def document(group_id: str, stored: Stored, settings: Settings) -> dict[str, Any]:
     """All fields of the balance document."""
+    balance, unit = stored.balance, settings.unit
     return {
         "groupId": group_id,
         "balancesByCurrency": {currency: _rows(balance, currency, unit) for currency in sorted(balance.currencies)},
         "simplifiedDebts": _suggestions(balance, unit),
         "lastUpdatedAt": SERVER_TIME,
         "version": VERSION,
-        "asOf": as_of,
+        "rules": str(rules.current(settings)),
+        "asOf": stored.as_of,
+        "incarnation": stored.incarnation,
+        "faults": stored.faults,
         "detail": str(balance.detail),
     }
 
@@ -248,12 +259,19 @@ def stored_version(fields: Fields) -> int:
 
 
 def parse(fields: Fields, group_id: str, unit: Unit) -> Stored:
-    """A balance document of this code's version; raises CorruptBalance unless it is exactly what this code writes."""
+    """A balance document of this code's version and rules; raises CorruptBalance unless it is what this code writes.
+
+    `lastUpdatedAt` and the order of suggestions are not looked at: no sum depends on them.
+    """
     if fields.get("groupId") != group_id:
         raise CorruptBalance("groupId is another group's")
-    as_of = fields.get("asOf")
+    as_of, incarnation, faults = (fields.get(name) for name in ("asOf", "incarnation", "faults"))
     if not isinstance(as_of, datetime):
         raise CorruptBalance("asOf is not a time")
+    if not isinstance(incarnation, datetime):
+        raise CorruptBalance("incarnation is not a time")
+    if type(faults) is not int or faults < 0:
+        raise CorruptBalance("faults is no number of documents")
     detail = fields.get("detail")
     currencies, suggestions = fields.get("balancesByCurrency"), fields.get("simplifiedDebts")
     if detail not in tuple(Detail) or not isinstance(currencies, dict) or not isinstance(suggestions, list):
@@ -275,7 +293,7 @@ def parse(fields: Fields, group_id: str, unit: Unit) -> Stored:
         _check_suggestions(suggestions, nets, unit)
     except (InvalidAmount, TypeError, KeyError) as error:
         raise CorruptBalance(f"simplifiedDebts: {error!r}") from None
-    return Stored(Balance(Detail(detail), ledger, nets), as_of)
+    return Stored(Balance(Detail(detail), ledger, nets), as_of, incarnation, faults)
 
 
 def _parse_currency(currency: str, rows: dict[str, Any], detail: Detail, unit: Unit) -> tuple[Pairs, Nets]:

@@ -18,6 +18,9 @@ class GroupChange:
     event_id: str
     delta: Ledger
     """Not empty."""
+    is_dated: bool = True
+    """False when the event lacked a time: then `write` cannot be told from others of its document, and `write.update_time` is
+    only an instant by which it had been committed. Such a change can only be rebuilt in."""
 
 
 @dataclass(frozen=True, slots=True)

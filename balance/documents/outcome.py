@@ -19,7 +19,7 @@ class Outcome(StrEnum):
     DISABLED = "DISABLED"
     """Updates are switched off: recorded as a gap, the balance marked stale."""
     GROUP_GONE = "GROUP_GONE"
-    """The group's document does not exist: recorded as a gap, the balance marked stale; never resurrected."""
+    """The group's document does not exist, so neither does a balance. Should the group come back, it is rebuilt."""
     FAULT = "FAULT"
     """A side of the change could not be understood; its fault was set or removed."""
     UNREADABLE = "UNREADABLE"

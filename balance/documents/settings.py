@@ -30,6 +30,9 @@ class Settings:
     """A group's members are a map keyed by uid, not a list: the two are searched in different ways."""
     allowed_origins: tuple[str, ...] = ()
     """The web origins whose pages may call the read API; ("*",) for all."""
+    epoch: int = 0
+    """Raised by an operator when the functions were away, or to roll out other rules in order: what was written in a lower
+    epoch is stale, and code of a lower epoch stands back."""
     record_ttl: timedelta = timedelta(days=7)
     """How long records are kept. A write older than half of it is answered by a rebuild: its record may be gone."""
 
@@ -47,6 +50,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         database=environment.get("FIRESTORE_DATABASE") or "(default)",
         members_as_map=_choice(environment, "GROUP_MEMBERS", ("list", "map")) == "map",
         allowed_origins=_origins(environment, "ALLOWED_ORIGINS"),
+        epoch=_epoch(environment, "EPOCH"),
         record_ttl=timedelta(days=_days(environment, "RECORD_TTL_DAYS", default=7)),
     )
 
@@ -102,6 +106,13 @@ def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise InvalidSetting(f"{name} holds {origin!r}; give origins like https://app.example.com, with commas, or *")
     return origins
+
+
+def _epoch(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name) or "0"
+    if not (value.isascii() and value.isdecimal() and len(value) <= 9):
+        raise InvalidSetting(f"{name} is {value!r}; it must be a whole number from 0 to 999999999")
+    return int(value)
 
 
 def _days(environment: Mapping[str, str], name: str, default: int) -> int:

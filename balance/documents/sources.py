@@ -16,6 +16,7 @@ from balance.database.firestore import Fields
 MAX_SPLITS = 1_000
 _MAX_ID_BYTES = 1_500
 _SHORT_ID = _MAX_ID_BYTES // 4
+_MAX_REASON = 200
 
 
 class Kind(StrEnum):
@@ -64,17 +65,38 @@ def parse(kind: Kind, fields: Fields | None, unit: Unit, group_in_path: str | No
     """
     if fields is None:
         return NOTHING
-    renamed = adapter.expense(fields) if kind is Kind.EXPENSE else adapter.settlement(fields)
+    try:
+        renamed = read(kind, fields)
+    except AdapterFailed as error:
+        named = fields.get(adapter.GROUP_ID_FIELD) if group_in_path is None else group_in_path
+        return Malformed("adapter", str(error), named if is_document_id(named) else None)
+    if renamed is None:
+        return NOTHING
     if renamed.get("deletedAt") is not None:
         return NOTHING
     group_id = renamed.get("groupId") if group_in_path is None else group_in_path
     if not is_document_id(group_id):
         return Malformed("groupId", _missing_or(renamed, "groupId", "is not a document id"), None)
     try:
-        read = _expense if kind is Kind.EXPENSE else _settlement
-        return read(group_id, renamed, unit)
+        understood = _expense if kind is Kind.EXPENSE else _settlement
+        return understood(group_id, renamed, unit)
     except _Fault as fault:
         return Malformed(fault.field, fault.reason, group_id)
+
+
+class AdapterFailed(Exception):
+    """The app's adapter could not read a document; the message says why."""
+
+
+def read(kind: Kind, fields: Fields) -> Fields | None:
+    """A document under the contract's field names; None when the adapter says that it is not ours. Raises AdapterFailed."""
+    try:
+        renamed = adapter.expense(fields) if kind is Kind.EXPENSE else adapter.settlement(fields)
+    except Exception as error:
+        raise AdapterFailed(f"{type(error).__name__} {error}"[:_MAX_REASON]) from error
+    if renamed is not None and not isinstance(renamed, Mapping):
+        raise AdapterFailed(f"returned a {type(renamed).__name__}, not a map of fields")
+    return renamed
 
 
 def _expense(group_id: str, fields: Fields, unit: Unit) -> Transaction:

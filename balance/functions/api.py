@@ -133,10 +133,10 @@ def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     _parameters(request)
     group, stored = _read_as_member(uid, group_id, _keeper().settings.layout.balance(group_id))
     reader = _reader()
-    reading = reader.judge(group_id, stored)
+    reading = reader.judge(group, stored)
     if isinstance(reading, Cause):
         cause = reading
-        reading = _RETRY.run(lambda: reader.fall_back(group_id, stored, cause))
+        reading = _RETRY.run(lambda: reader.fall_back(group, stored, cause))
     _log_reading(reading, started, group_id)
     return as_json(reading, _members(group))
 
@@ -163,7 +163,7 @@ def _balances(request: Request, uid: str) -> dict[str, Any]:
     group_ids = [group.path.rpartition("/")[2] for group in page]
     paths = [settings.layout.balance(group_id) for group_id in group_ids]
     stored = _RETRY.run(lambda: firestore.get(paths)) if paths else []
-    readings = _read_all(group_ids, stored, started)
+    readings = _read_all(page, stored, started)
     return {
         "groups": [
             {"groupId": group_id, "error": {"code": "BALANCE_READ_ERROR", "message": _UNREADABLE}}
@@ -223,26 +223,27 @@ def _groups_of(firestore: Firestore, settings: Settings, uid: str, after: str | 
     return sorted(later, key=lambda group: group.path)[:limit]
 
 
-def _read_all(group_ids: Sequence[str], stored: Sequence[Snapshot], started: float) -> list[Reading | None]:
+def _read_all(groups: Sequence[Snapshot], stored: Sequence[Snapshot], started: float) -> list[Reading | None]:
     """The reading of each group; None where one cannot be had, which must not keep the others from the caller."""
     reader = _reader()
 
-    def fall_back(group_id: str, snapshot: Snapshot, cause: Cause) -> Reading | None:
+    def fall_back(group: Snapshot, snapshot: Snapshot, cause: Cause) -> Reading | None:
+        group_id = group.path.rpartition("/")[2]
         try:
-            reading = _RETRY.run(lambda: reader.fall_back(group_id, snapshot, cause))
+            reading = _RETRY.run(lambda: reader.fall_back(group, snapshot, cause))
         except Exception as error:  # noqa: BLE001 - as in _respond, for one group of many
             _log_failure(f"the balance of group {group_id}", error)
             return None
         _log_reading(reading, started, group_id)
         return reading
 
-    judged = [reader.judge(group_id, snapshot) for group_id, snapshot in zip(group_ids, stored, strict=True)]
+    judged = [reader.judge(group, snapshot) for group, snapshot in zip(groups, stored, strict=True)]
     served = sum(isinstance(reading, Reading) for reading in judged)
     if served:
         log("INFO", f"{served} balances read", metric="precomputedReads", groups=served, ms=_ms_since(started))
     readings = [
-        _FALLBACKS.submit(copy_context().run, fall_back, group_id, snapshot, reading) if isinstance(reading, Cause) else reading
-        for group_id, snapshot, reading in zip(group_ids, stored, judged, strict=True)
+        _FALLBACKS.submit(copy_context().run, fall_back, group, snapshot, reading) if isinstance(reading, Cause) else reading
+        for group, snapshot, reading in zip(groups, stored, judged, strict=True)
     ]
     return [reading.result() if isinstance(reading, Future) else reading for reading in readings]
 

@@ -1,7 +1,8 @@
-"""The write triggers: decode an event, hand it to the bookkeeper, log what became of it."""
+"""The triggers: decode an event, hand it to the bookkeeper, log what became of it."""
 
 import time
 import traceback
+from collections.abc import Callable
 from datetime import datetime
 
 from balance.documents.balances import WARN_ABOVE_BYTES, Detail, size_bytes
@@ -11,7 +12,7 @@ from balance.documents.records import encode_delta
 from balance.documents.sources import Kind
 from balance.functions import instance
 from balance.operations.log import log
-from balance.protocol.events import SourceEvent, UnreadableEvent, decode, effect
+from balance.protocol.events import SourceEvent, UnreadableEvent, decode, decode_group, effect
 
 METRICS = {
     Outcome.APPLIED: "incrementalUpdates",
@@ -34,7 +35,7 @@ def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | Non
     try:
         keeper = instance.bookkeeper()
         consequences = effect(event, keeper.settings)
-        results = keeper.process(event, consequences)
+        keeper.process(event, consequences, lambda result: _log_result(event, result, started))
     except Exception as error:
         log(
             "ERROR",
@@ -48,12 +49,54 @@ def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | Non
         raise
     for warning in consequences.warnings:
         log("WARNING", f"{event.source}: {warning}", eventId=event_id, source=event.source)
-    for result in results:
-        _log_result(event, result, started)
+    if event.written_at is None and any(consequences.deltas.values()):
+        # It is put right, but an event that lacks its time is not what the platform sends.
+        log(
+            "ERROR",
+            f"{event.source}: the event does not tell when the document was written; the balance was rebuilt",
+            eventId=event_id,
+            source=event.source,
+            metric="updateFailures",
+        )
+
+
+def handle_group(body: bytes, *, event_id: str, is_created: bool) -> None:
+    """Process one delivery that tells of a group's creation or deletion; as `handle`."""
+    started = time.perf_counter()
+    keeper = instance.bookkeeper()
+    try:
+        group_id = decode_group(body, keeper.settings.layout)
+    except UnreadableEvent as error:
+        log("ERROR", str(error), eventId=event_id, outcome=Outcome.UNREADABLE, metric="updateFailures")
+        return
+    what = f"the group {group_id} was {'created' if is_created else 'deleted'}"
+    act: Callable[[str], Result] = keeper.group_created if is_created else keeper.group_deleted
+    try:
+        result = act(group_id)
+    except Exception as error:
+        log(
+            "ERROR",
+            f"{what}: {type(error).__name__}: {error}",
+            eventId=event_id,
+            groupId=group_id,
+            metric="updateFailures",
+            ms=_ms_since(started),
+            stack=traceback.format_exc(),
+        )
+        raise
+    log(
+        "INFO",
+        f"{what}: {result.outcome}",
+        eventId=event_id,
+        outcome=result.outcome,
+        groupId=group_id,
+        metric=METRICS.get(result.outcome),
+        ms=_ms_since(started),
+    )
 
 
 def _log_result(event: SourceEvent, result: Result, started: float) -> None:
-    lag = result.committed_at - event.write.time if result.committed_at else None
+    lag = result.committed_at - event.written_at if result.committed_at and event.written_at else None
     log(
         "WARNING" if result.outcome is Outcome.FAULT else "INFO",
         f"{event.source}: {result.outcome} in group {result.group_id}",

@@ -8,25 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from balance.core.money import Unit
-from balance.database.firestore import Firestore, Snapshot
+from balance.database.firestore import Firestore
 from balance.database.retry import Retry
-from balance.documents import balances
-from balance.documents.balances import VERSION, CorruptBalance
+from balance.documents.judgement import Condition, judge
 from balance.documents.outcome import Outcome
 from balance.protocol.bookkeeper import Bookkeeper
-
-
-class Condition(StrEnum):
-    """How a stored balance stands to this code, before anything is recalculated."""
-
-    CURRENT = "current"
-    MISSING = "missing"
-    STALE = "stale"
-    """Of an older version, or marked to be rebuilt."""
-    CORRUPT = "corrupt"
-    NEWER = "newer"
-    """Written by newer code: only force overwrites it."""
 
 
 class Step(StrEnum):
@@ -55,20 +41,6 @@ class Filled:
     error: str | None = None
 
 
-def condition(stored: Snapshot, group_id: str, unit: Unit) -> Condition:
-    """The condition of a stored balance: CURRENT when an event would add its delta to it."""
-    if stored.fields is None:
-        return Condition.MISSING
-    version = balances.stored_version(stored.fields)
-    if version != VERSION:
-        return Condition.NEWER if version > VERSION else Condition.STALE
-    try:
-        balance = balances.parse(stored.fields, group_id, unit)
-    except CorruptBalance:
-        return Condition.CORRUPT
-    return Condition.CURRENT if balance.as_of <= stored.read_time else Condition.CORRUPT
-
-
 def fill(
     firestore: Firestore, keeper: Bookkeeper, group_ids: Sequence[str], *, force: bool = False, dry_run: bool = False
 ) -> list[Filled]:
@@ -77,16 +49,19 @@ def fill(
     Raises nothing that concerns a single group: it is told in the result, for one group must not stop a fleet.
     """
     settings = keeper.settings
-    paths = [settings.layout.balance(group_id) for group_id in group_ids]
+    layout = settings.layout
+    paths = [layout.group(group_id) for group_id in group_ids] + [layout.balance(group_id) for group_id in group_ids]
     try:
-        stored = Retry().run(lambda: firestore.get(paths))
+        read = Retry().run(lambda: firestore.get(paths))
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets its name and the other groups go on
         return [Filled(group_id, Step.FAILED, None, reason(error)) for group_id in group_ids]
     results = []
-    for group_id, snapshot in zip(group_ids, stored, strict=True):
-        was = condition(snapshot, group_id, settings.unit)
+    for group_id, group, stored in zip(group_ids, read[: len(group_ids)], read[len(group_ids) :], strict=True):
+        was = judge(stored, group_id, settings, group).condition
         if was is Condition.CURRENT and not force:
             results.append(Filled(group_id, Step.SKIPPED, was))
+        elif group.fields is None:
+            results.append(Filled(group_id, Step.GONE, was))
         elif dry_run:
             results.append(Filled(group_id, Step.WOULD_REBUILD, was))
         else:

@@ -13,8 +13,9 @@ from typing import Any
 from balance.core.money import Unit, scale, to_stored
 from balance.database.firestore import Firestore, Snapshot, TransientError
 from balance.documents import balances
-from balance.documents.balances import VERSION, Balance, CorruptBalance, Detail
+from balance.documents.balances import Balance, Detail, Stored
 from balance.documents.changes import NewerVersion
+from balance.documents.judgement import judge
 from balance.documents.outcome import Outcome
 from balance.documents.settings import Settings, fallback_on, precomputed_reads_on, updates_on
 from balance.documents.sources import Kind
@@ -24,14 +25,13 @@ from balance.protocol.rebuild import read_history
 
 
 class Cause(StrEnum):
-    """Why a stored balance was not served."""
+    """Why a stored balance was not served; the first four are the judgement's conditions."""
 
     MISSING = "missing"
     STALE = "stale"
-    """Of an older version, or marked to be rebuilt."""
     CORRUPT = "corrupt"
     NEWER = "newer"
-    """Written by newer code, whose rules this code does not know; it is left alone."""
+    """It is left alone: this code does not know the rules by which it was written."""
     NO_DETAIL = "none"
     """The group is too large for its balance to be stored."""
     SWITCHED_OFF = "precomputed reads are off"
@@ -66,25 +66,26 @@ class Reader:
         self._settings: Settings = keeper.settings
         self._environment = environment
 
-    def judge(self, group_id: str, stored: Snapshot) -> Reading | Cause:
-        """What a balance document that was read just now says, or why it is not served. Costs no call."""
+    def judge(self, group: Snapshot, stored: Snapshot) -> Reading | Cause:
+        """What a group's balance document that was read just now says, or why it is not served. Costs no call."""
         if not precomputed_reads_on(self._environment):
             return Cause.SWITCHED_OFF
-        return judged(stored, group_id, self._settings.unit)
+        return judged(stored, group, self._settings)
 
-    def fall_back(self, group_id: str, stored: Snapshot, cause: Cause) -> Reading:
+    def fall_back(self, group: Snapshot, stored: Snapshot, cause: Cause) -> Reading:
         """The balance of an existing group whose stored balance is not served; raises Unreadable, TransientError."""
+        group_id = _id(group)
         if cause is not Cause.SWITCHED_OFF and not fallback_on(self._environment):
             if cause is Cause.MISSING and not self._has_history(group_id, stored.read_time):
                 # A new group is not missing anything: absent means zero.
-                return self._reading(group_id, balances.of_ledger({}), stored.read_time)
+                return self._reading(group, balances.of_ledger({}), 0, stored.read_time)
             raise Unreadable(f"the balance of group {group_id} is {cause}, and the fallback is switched off")
         if cause in _REBUILT and updates_on(self._environment) and self._rebuild(group_id):
-            (stored,) = self._firestore.get([stored.path])
-            rebuilt = judged(stored, group_id, self._settings.unit)
+            group, stored = self._firestore.get([group.path, stored.path])
+            rebuilt = judged(stored, group, self._settings)
             if isinstance(rebuilt, Reading):
                 return replace(rebuilt, cause=cause)
-        return self._recalculated(group_id, stored.read_time, cause)
+        return self._recalculated(group, stored.read_time, cause)
 
     def _rebuild(self, group_id: str) -> bool:
         """Have the balance rebuilt, together with all who want the same now; False when that failed."""
@@ -97,48 +98,49 @@ class Reader:
             log("INFO", f"group {group_id}: rebuilt when it was read", groupId=group_id, metric="rebuilds")
         return rebuilt
 
-    def _recalculated(self, group_id: str, as_of: datetime, cause: Cause) -> Reading:
-        history = read_history(self._firestore, self._settings, group_id, as_of)
+    def _recalculated(self, group: Snapshot, as_of: datetime, cause: Cause) -> Reading:
+        history = read_history(self._firestore, self._settings, _id(group), as_of)
         balance = balances.of_ledger(history.ledger)
         if balance.detail is Detail.NONE:
             # Too large to be stored is not too large to be told.
             balance = Balance(Detail.NETS, {}, balances.nets_of(history.ledger))
-        return self._reading(group_id, balance, as_of, cause)
+        return self._reading(group, balance, len(history.malformed), as_of, cause)
 
-    def _reading(self, group_id: str, balance: Balance, as_of: datetime, cause: Cause | None = None) -> Reading:
-        return Reading(balance, balances.document(group_id, balance, as_of, self._settings.unit), as_of, cause)
+    def _reading(self, group: Snapshot, balance: Balance, faults: int, as_of: datetime, cause: Cause | None = None) -> Reading:
+        said = Stored(balance, as_of, group.create_time or as_of, faults)
+        return Reading(balance, balances.document(_id(group), said, self._settings), as_of, cause)
 
     def _has_history(self, group_id: str, as_of: datetime) -> bool:
         queries = (replace(self._settings.layout.sources(kind, group_id), limit=1, select=()) for kind in Kind)
         return any(any(True for _ in self._firestore.query(query, read_time=as_of)) for query in queries)
 
 
-def judged(stored: Snapshot, group_id: str, unit: Unit) -> Reading | Cause:
-    """The stored balance, or why it may not be served."""
-    if stored.fields is None:
-        return Cause.MISSING
-    version = balances.stored_version(stored.fields)
-    if version != VERSION:
-        return Cause.NEWER if version > VERSION else Cause.STALE
-    try:
-        parsed = balances.parse(stored.fields, group_id, unit)
-    except CorruptBalance:
-        return Cause.CORRUPT
+def judged(stored: Snapshot, group: Snapshot, settings: Settings) -> Reading | Cause:
+    """The stored balance of an existing group, or why it may not be served."""
+    judgement = judge(stored, _id(group), settings, group)
+    said = judgement.stored
+    if said is None or stored.fields is None:
+        return Cause(str(judgement.condition))
     updated_at = stored.fields.get("lastUpdatedAt")
-    if not isinstance(updated_at, datetime) or parsed.as_of > stored.read_time:
+    if not isinstance(updated_at, datetime):
         return Cause.CORRUPT
-    if parsed.balance.detail is Detail.NONE:
+    if said.balance.detail is Detail.NONE:
         return Cause.NO_DETAIL
-    document = balances.document(group_id, parsed.balance, parsed.as_of, unit)
+    document = balances.document(_id(group), said, settings)
     if any(document[name] != stored.fields[name] for name in ("balancesByCurrency", "simplifiedDebts")):
-        # The parser lets some things be that no balance depends on, such as bent suggestions; a client would not.
+        # The judgement lets some things be that no balance depends on, such as bent suggestions; a client would not.
         return Cause.CORRUPT
-    return Reading(parsed.balance, document, updated_at)
+    return Reading(said.balance, document, updated_at)
+
+
+def _id(group: Snapshot) -> str:
+    return group.path.rpartition("/")[2]
 
 
 def as_json(reading: Reading, members: Sequence[str]) -> dict[str, Any]:
     """The balance document as the API tells it: with a row for each member in each currency, and times as text."""
-    document = reading.document
+    # What only our own code asks for is left out.
+    document = {name: value for name, value in reading.document.items() if name not in ("rules", "incarnation")}
     return {
         **document,
         "balancesByCurrency": {

@@ -17,7 +17,8 @@ heals it for good: the event, should it still come, finds its write in the snaps
 however it sums up, for the balance and its records are those of the present.
 
 Documents are compared field by field, with what this code would have written. Faults are compared with the malformed
-documents of that same history, those aside that have changed since.
+documents of that same history, those aside that have changed since; and the balance's count of them with those that stand at T,
+for both change in one transaction.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,15 +29,16 @@ from typing import Any
 
 from balance.core.ledger import add
 from balance.database.firestore import SERVER_TIME, Delete, Fields, Firestore, Query, Snapshot, transaction
-from balance.documents import balances, records
-from balance.documents.balances import Balance, CorruptBalance, Detail
+from balance.documents import balances
+from balance.documents.balances import Balance, CorruptBalance, Detail, Stored
+from balance.documents.judgement import Condition, judge
 from balance.documents.outcome import Outcome
+from balance.documents.records import CorruptRecord
 from balance.documents.settings import Settings
 from balance.documents.sources import Malformed, parse
-from balance.operations.backfill import Condition, condition
 from balance.protocol import faults
 from balance.protocol.bookkeeper import Bookkeeper
-from balance.protocol.rebuild import APPLIED_AT_MARGIN, History, read_history
+from balance.protocol.rebuild import History, read_history, records_since
 
 LAG_ALLOWED = timedelta(minutes=50)
 """Ten minutes less than the past that Firestore lets one read."""
@@ -49,24 +51,22 @@ class State(StrEnum):
     """What the comparison found."""
 
     TRUE = "true"
-    """Stored and recalculated agree. No balance is true of a group without documents: absent means zero."""
+    """Stored and recalculated agree."""
     DRIFT = "drift"
     """They differ, or the stored balance is not well-formed."""
     COARSE = "coarse"
     """They agree, at a lower level of detail than would fit by now: a group has shrunk, or somebody has changed it."""
     MISSING = "missing"
-    """No balance, but documents older than `lag_allowed`."""
-    AWAITED = "awaited"
-    """No balance, and only younger documents: the first event will make it."""
+    """No balance: every group has one from its creation on."""
     STALE = "stale"
-    """Of an older version, or marked to be rebuilt: readers know."""
+    """Of an older version, other rules, a lower epoch or an earlier group of this id; or marked to be rebuilt. Readers know."""
     NEWER = "newer"
-    """Written by newer code, which alone can tell."""
+    """Written by newer code or in a higher epoch: only such code can tell."""
     GONE = "gone"
     """The group does not exist."""
 
 
-FINE = frozenset({State.TRUE, State.AWAITED, State.GONE})
+FINE = frozenset({State.TRUE, State.GONE})
 REPAIRABLE = frozenset({State.DRIFT, State.COARSE, State.MISSING, State.STALE})
 
 
@@ -124,22 +124,23 @@ def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: 
     now = stored.read_time
     if group.fields is None:
         return Report(group_id, State.GONE, now)
-    found = condition(stored, group_id, settings.unit)
-    if found is Condition.MISSING:
-        return Report(group_id, _of_missing(firestore, settings, group_id, now, lag_allowed), now)
-    if found is Condition.STALE or found is Condition.NEWER:
+    judgement = judge(stored, group_id, settings, group)
+    found = judgement.condition
+    if found not in (Condition.CURRENT, Condition.CORRUPT):
         return Report(group_id, State(found), now)
     assert stored.fields is not None, "a missing balance is reported above"
+    assert group.create_time is not None, "the group exists"
     as_of = stored.fields.get("asOf")
     if not isinstance(as_of, datetime) or as_of > now:
         # It cannot say what it holds, so there is nothing to allow for.
         as_of = now
     history = read_history(firestore, settings, group_id, max(as_of, now - lag_allowed))
     _add_records(firestore, settings, group_id, history, now)
+    standing = {it.path: it.fields for it in firestore.query(Query(collection=layout.faults(group_id)), read_time=now)}
     differences = [
-        *_of_balance(stored.fields, history, group_id, settings),
+        *_of_balance(stored.fields, history, group_id, settings, group.create_time, len(standing)),
         *_of_times(stored.fields, now),
-        *_of_faults(firestore, settings, group_id, history, now),
+        *_of_faults(firestore, settings, group_id, history, now, standing),
     ]
     if found is Condition.CORRUPT or any(difference.what != "detail" for difference in differences):
         state = State.DRIFT
@@ -148,29 +149,26 @@ def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: 
     return Report(group_id, state, now, tuple(differences))
 
 
-def _of_missing(firestore: Firestore, settings: Settings, group_id: str, now: datetime, lag_allowed: timedelta) -> State:
-    if read_history(firestore, settings, group_id, now - lag_allowed).versions:
-        return State.MISSING
-    return State.AWAITED if read_history(firestore, settings, group_id, now).versions else State.TRUE
-
-
 def _add_records(firestore: Firestore, settings: Settings, group_id: str, history: History, now: datetime) -> None:
     """Add to the history's ledger what the records at `now` tell of writes that it does not hold.
 
     Gaps too: one beside a balance that is not marked stale is in no balance, and must show.
     """
-    since = Query(collection=settings.layout.records(group_id), where=("appliedAt", ">=", history.as_of - APPLIED_AT_MARGIN))
-    for document in firestore.query(since, read_time=now):
-        record = records.parse(document.fields or {})
-        if not record.write.held_given(history.as_of, history.versions.get(record.write.source)):
-            add(history.ledger, record.delta)
+    for record in records_since(lambda query: firestore.query(query, read_time=now), settings, group_id, history.as_of):
+        if record.write.held_given(history.as_of, history.versions.get(record.write.source)):
+            continue
+        if record.delta is None:
+            raise CorruptRecord(f"the record of {record.write.source} does not tell what was added")
+        add(history.ledger, record.delta)
 
 
-def _of_balance(stored: Fields, history: History, group_id: str, settings: Settings) -> Iterator[Difference]:
+def _of_balance(
+    stored: Fields, history: History, group_id: str, settings: Settings, incarnation: datetime, faults: int
+) -> Iterator[Difference]:
     expected, finer = _expected(stored, history, group_id, settings)
     if finer:
         yield Difference(what="detail", stored=stored["detail"], recalculated=str(finer))
-    wanted = balances.document(group_id, expected, history.as_of, settings.unit)
+    wanted = balances.document(group_id, Stored(expected, history.as_of, incarnation, faults), settings)
     found = {name: value for name, value in stored.items() if name not in ("asOf", "lastUpdatedAt")}
     wanted = {name: value for name, value in wanted.items() if name != "asOf" and value is not SERVER_TIME}
     yield from compare(found, wanted)
@@ -275,11 +273,15 @@ def _of_times(stored: Fields, now: datetime) -> Iterator[Difference]:
 
 
 def _of_faults(
-    firestore: Firestore, settings: Settings, group_id: str, history: History, now: datetime
+    firestore: Firestore,
+    settings: Settings,
+    group_id: str,
+    history: History,
+    now: datetime,
+    stored: Mapping[str, Fields | None],
 ) -> Iterator[Difference]:
     """Faults are settled by the present state of their document, so those are judged that have not changed since."""
     layout = settings.layout
-    stored = {fault.path: fault.fields for fault in firestore.query(Query(collection=layout.faults(group_id)), read_time=now)}
     suspects = set(history.malformed)
     for path, fields in stored.items():
         source = faults.source_of(fields)

@@ -9,14 +9,16 @@ Several changes of one group may share a transaction; each keeps a record of its
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from balance.core.ledger import Ledger, add
 from balance.database.firestore import Firestore, Set, Snapshot, Transaction, UnreadablePast, Update, Write, transaction
 from balance.database.retry import ONCE, Retry
 from balance.documents import balances, records
-from balance.documents.balances import VERSION, CorruptBalance, Stored
+from balance.documents.balances import Stored
 from balance.documents.changes import GroupChange, NewerVersion, Result
+from balance.documents.judgement import Condition, judge
 from balance.documents.outcome import Outcome
 from balance.documents.settings import Settings
 from balance.documents.writes import Held
@@ -33,11 +35,13 @@ def apply(
     """
     with transaction(firestore) as attempt:
         stored, recorded = _read(attempt, settings, group_id, changes)
-        balance = _usable(stored, group_id, settings)
-        if balance is not None:
-            outcomes = _decide(firestore, settings, changes, recorded, stored.read_time, balance.as_of)
+        judgement = judge(stored, group_id, settings)
+        if judgement.condition is Condition.NEWER:
+            raise NewerVersion(f"{stored.path}: {judgement.reason}")
+        if judgement.stored is not None:
+            outcomes = _decide(firestore, settings, changes, recorded, stored.read_time, judgement.stored.as_of)
             if Outcome.REBUILT not in outcomes:
-                return _write(attempt, settings, group_id, changes, recorded, outcomes, stored, balance)
+                return _write(attempt, settings, group_id, changes, recorded, outcomes, judgement.stored)
     # If any change needs a rebuild, all go with it: no delta is added beside one.
     return rebuild(firestore, settings, group_id, changes, retry=retry)[:-1]
 
@@ -51,22 +55,6 @@ def _read(
         [layout.balance(group_id), *(f"{layout.records(group_id)}/{change.write.key}" for change in changes)]
     )
     return stored, recorded
-
-
-def _usable(stored: Snapshot, group_id: str, settings: Settings) -> Stored | None:
-    """The balance to which a delta may be added, or None when it must be rebuilt. Raises NewerVersion."""
-    if stored.fields is None:
-        return None
-    version = balances.stored_version(stored.fields)
-    if version > VERSION:
-        raise NewerVersion(f"{stored.path} was written by newer code")
-    if version < VERSION:
-        return None
-    try:
-        balance = balances.parse(stored.fields, group_id, settings.unit)
-    except CorruptBalance:
-        return None
-    return balance if balance.as_of <= stored.read_time else None
 
 
 def _decide(
@@ -100,13 +88,16 @@ def _outcome(
     *,
     is_recorded: bool,
 ) -> Outcome:
-    """The rows of the table for a usable balance; the first that matches decides."""
+    """The rows of the table for a current balance; the first that matches decides."""
     if is_recorded:
         return Outcome.DUPLICATE
     if change.write.held_given(as_of, versions.get(change.write.source)):
         return Outcome.ALREADY_INCLUDED
     if change.write.time < oldest:
         # Its record may have expired, so that its absence proves nothing.
+        return Outcome.REBUILT
+    if not records.holds_delta(change):
+        # Neither a later rebuild nor a redelivery could learn from its record what was added.
         return Outcome.REBUILT
     return Outcome.APPLIED
 
@@ -126,7 +117,6 @@ def _write(
     changes: Sequence[GroupChange],
     recorded: Sequence[Snapshot],
     outcomes: Sequence[Outcome],
-    stored: Snapshot,
     before: Stored,
 ) -> list[Result]:
     """Commit the delta of all APPLIED changes together with their records."""
@@ -138,16 +128,17 @@ def _write(
         add(delta, changes[index].delta)
     after = balances.applied(before.balance, delta)
     write: Write
+    path = settings.layout.balance(group_id)
     if after.detail is before.balance.detail and balances.is_updatable(delta):
-        write = Update(stored.path, balances.updates(after, delta, settings.unit))
+        write = Update(path, balances.updates(after, delta, settings.unit))
     else:
-        write = Set(stored.path, balances.document(group_id, after, before.as_of, settings.unit))
+        write = Set(path, balances.document(group_id, replace(before, balance=after), settings))
     # Even when the deltas cancel each change is recorded: else its redelivery would count.
     creations = records.creations(
         [changes[index] for index in applied],
         [recorded[index] for index in applied],
         Outcome.APPLIED,
-        stored.read_time + settings.record_ttl,
+        settings,
     )
     committed_at = attempt.commit([write, *creations])
     return [

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from balance.core.ledger import Ledger, Posting, delta
 from balance.database.codec import decode_fields, to_datetime
 from balance.database.firestore import Fields
+from balance.documents.layout import Layout
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind, Malformed, Parsed, Transaction, parse
 from balance.documents.writes import SourceWrite
@@ -48,6 +49,14 @@ class SourceEvent:
     after: Version | None
 
     @property
+    def written_at(self) -> datetime | None:
+        """When the write was committed, about when for a delete; None when the event does not tell."""
+        try:
+            return self.write.time
+        except MissingTime:
+            return None
+
+    @property
     def write(self) -> SourceWrite:
         """The write that this event tells of; raises MissingTime."""
         version = self.after or self.before
@@ -77,6 +86,32 @@ def decode(body: bytes, *, kind: Kind, event_id: str, time: datetime | None) -> 
 
     The document's path is taken from the body: the headers garble ids beyond ASCII. Raises UnreadableEvent.
     """
+    source, sides = _sides(body)
+    try:
+        versions = {side: _version(document) for side, document in sides.items()}
+    except OverflowError as error:
+        raise UnreadableEvent(f"a time in the event's body is in no calendar: {error}") from None
+    return SourceEvent(
+        event_id=event_id,
+        time=time,
+        source=source,
+        kind=kind,
+        before=versions.get("old_value"),
+        after=versions.get("value"),
+    )
+
+
+def decode_group(body: bytes, layout: Layout) -> str:
+    """The id of the group whose document an event tells of, from the same body; raises UnreadableEvent."""
+    path, _ = _sides(body)
+    collection, _, group_id = path.rpartition("/")
+    if collection != layout.groups:
+        raise UnreadableEvent(f"the event tells of {path}, which is no document of {layout.groups}")
+    return group_id
+
+
+def _sides(body: bytes) -> tuple[str, dict[str, Any]]:
+    """The path of the document in an event's body, and its states: `value` and `old_value`, as far as they are there."""
     try:
         data = _EventDataPb.FromString(body)
     except (DecodeError, TypeError) as error:
@@ -86,18 +121,7 @@ def decode(body: bytes, *, kind: Kind, event_id: str, time: datetime | None) -> 
     named = _DOCUMENT_NAME.fullmatch(names.pop()) if len(names) == 1 else None
     if named is None:
         raise UnreadableEvent("the event's body does not name one document")
-    try:
-        versions = {side: _version(document) for side, document in sides.items()}
-    except OverflowError as error:
-        raise UnreadableEvent(f"a time in the event's body is in no calendar: {error}") from None
-    return SourceEvent(
-        event_id=event_id,
-        time=time,
-        source=named[1],
-        kind=kind,
-        before=versions.get("old_value"),
-        after=versions.get("value"),
-    )
+    return named[1], sides
 
 
 def _version(document: Any) -> Version:

@@ -1,8 +1,8 @@
 """Gaps: changes that are acknowledged and yet in no balance.
 
-While updates are switched off, or while a change's group does not exist, nothing may be added to a balance; but nothing may
-be forgotten either. So each such change leaves a record that says so, from which a rebuild under way learns that its snapshot
-is not complete, and an existing balance is marked stale, so that it is rebuilt before it is used again.
+While updates are switched off nothing may be added to a balance; but nothing may be forgotten either. So each such change
+leaves a record that says so, from which a rebuild under way learns that its snapshot is not complete, and an existing balance
+is marked stale, so that it is rebuilt before it is used again.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,8 @@ from balance.documents.outcome import Outcome
 from balance.documents.settings import Settings
 
 
-def leave(
-    firestore: Firestore, settings: Settings, group_id: str, changes: Sequence[GroupChange], outcome: Outcome
-) -> list[Result]:
-    """Record that these changes are in no balance, and mark an existing one stale; `outcome` (the reason) is each one's result.
+def leave(firestore: Firestore, settings: Settings, group_id: str, changes: Sequence[GroupChange]) -> list[Result]:
+    """Record that these changes are in no balance, and mark an existing one stale; returns DISABLED for each.
 
     May raise TransientError.
     """
@@ -26,8 +24,8 @@ def leave(
     with transaction(firestore) as attempt:
         record_paths = [f"{layout.records(group_id)}/{change.write.key}" for change in changes]
         stored, *recorded = attempt.get([layout.balance(group_id), *record_paths])
-        gaps = records.creations(changes, recorded, outcome, stored.read_time + settings.record_ttl)
+        gaps = records.creations(changes, recorded, Outcome.DISABLED, settings)
         if gaps:
             stale = [] if stored.fields is None else [Update(stored.path, {("version",): STALE})]
             attempt.commit([*gaps, *stale])
-    return [Result(group_id, outcome) for _ in changes]
+    return [Result(group_id, Outcome.DISABLED) for _ in changes]

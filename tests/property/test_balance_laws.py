@@ -15,7 +15,8 @@ from balance.core.ledger import Ledger, Pair, add
 from balance.core.money import Unit
 from balance.database.firestore import DELETE
 from balance.documents import balances
-from balance.documents.balances import Balance, CorruptBalance, Detail
+from balance.documents.balances import Balance, CorruptBalance, Detail, Stored
+from balance.documents.settings import Settings
 from tests.sizes import document_bytes
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -49,7 +50,7 @@ def at(detail: Detail, ledger: Ledger) -> Balance:
 
 def stored(balance: Balance, unit: Unit = Unit.MAJOR) -> dict[str, Any]:
     """The document as Firestore returns it."""
-    return {**balances.document("g", balance, NOW, unit), "lastUpdatedAt": NOW}
+    return {**balances.document("g", Stored(balance, NOW, NOW), Settings(unit=unit)), "lastUpdatedAt": NOW}
 
 
 def updated(document: dict[str, Any], updates: balances.FieldUpdates) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def money_of(document: dict[str, Any]) -> tuple[Any, Any]:
 @settings(max_examples=200, deadline=None)
 def test_a_document_reads_back_as_the_balance_it_was_made_of(ledger: Ledger, unit: Unit, detail: Detail) -> None:
     balance = at(detail, ledger)
-    assert balances.parse(stored(balance, unit), "g", unit) == balances.Stored(balance, NOW)
+    assert balances.parse(stored(balance, unit), "g", unit) == Stored(balance, NOW, NOW)
 
 
 @given(LEDGERS, st.lists(LEDGERS, max_size=4), UNITS, STORED_LEVELS)
@@ -176,7 +177,7 @@ LARGE: st.SearchStrategy[Ledger] = st.dictionaries(
 def test_a_document_never_takes_more_than_is_reckoned(ledger: Ledger, group_id: str, unit: Unit) -> None:
     for detail in Detail:
         balance = at(detail, ledger)
-        document = balances.document(group_id, balance, NOW, unit)
+        document = balances.document(group_id, Stored(balance, NOW, NOW, 10**6), Settings(unit=unit))
         taken = document_bytes(f"{'c' * 1_500}/{group_id}/metadata/balance", document)
         assert taken <= balances.size_bytes(balance)
 

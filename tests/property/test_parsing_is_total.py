@@ -120,7 +120,7 @@ def test_any_record_is_well_formed_or_corrupt(fields: dict[str, Any]) -> None:
     except CorruptRecord:
         return
     assert isinstance(found, Record)
-    assert all(type(amount) is int for pairs in found.delta.values() for amount in pairs.values())
+    assert all(type(amount) is int for pairs in (found.delta or {}).values() for amount in pairs.values())
 
 
 @given(

@@ -1,6 +1,7 @@
 """What stands in the database, and what is wrong with it by the auditor's judgement."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from balance.documents.balances import VERSION
@@ -9,7 +10,7 @@ from tests.simulation import auditor
 from tests.simulation.auditor import EXPONENTS, LATER_EXPONENTS, Discrepancy, Reading, Rules, StoredBalance
 from tests.simulation.values import EPOCH, Fields, Read, fields_of, time_of
 
-_STALE = StoredBalance(0, "", EPOCH, {}, {})
+_STALE = StoredBalance(0, "", EPOCH, {}, {}, EPOCH, 0)
 
 
 class Traits(Protocol):
@@ -34,6 +35,10 @@ class Traits(Protocol):
     @property
     def new_rules(self) -> bool:
         """So may they when two versions understand documents differently."""
+
+    @property
+    def switches_off(self) -> bool:
+        """Updates may have been off when a group was deleted."""
 
 
 class Audit:
@@ -112,10 +117,13 @@ class Audit:
             if record is not None and _version(self._read(record)) != is_now:
                 raise Discrepancy(f"the balance of {group} is of version {is_now}, but its record of another")
 
-    def check(self, group: str, stored: StoredBalance) -> None:
+    def check(self, group: str, stored: StoredBalance, *, with_faults: bool = True) -> None:
         """Raises Discrepancy when a balance is not what the documents say, by the rules of the version that wrote it."""
+        created = self.created(group)
+        if stored.incarnation != created:
+            raise Discrepancy(f"the balance of {group} is of {stored.incarnation}, the group of {created}")
         try:
-            auditor.compare(stored, self._read_all(stored.version).values(), group)
+            auditor.compare(stored, self._read_all(stored.version).values(), group, with_faults=with_faults)
         except Discrepancy as error:
             raise Discrepancy(f"the balance of {group}: {error}") from None
 
@@ -131,17 +139,22 @@ class Audit:
         self.check_faults(later=version > VERSION, everywhere=not (self._profile.loses_events or self._profile.new_rules))
         self._repaired = version
 
-    def owes_nothing(self, group: str) -> bool:
-        """Whether no balance at all is the right balance of a group."""
-        empty = StoredBalance(VERSION, "pairs", EPOCH, {}, {})
-        try:
-            self.check(group, empty)
-        except Discrepancy:
-            return False
-        return True
+    def created(self, group: str) -> datetime | None:
+        """When the group's document was created; None when it is gone."""
+        document = self.documents.get(f"groups/{group}")
+        return None if document is None else time_of(document.create_time)
+
+    def check_count(self, group: str, stored: StoredBalance) -> None:
+        """Raises Discrepancy when a balance of the group as it stands does not count the faults that stand."""
+        faults = sum(path.startswith(f"groups/{group}/") for path in self._collections.get("balanceFaults", ()))
+        if stored.incarnation == self.created(group) and stored.faults != faults:
+            raise Discrepancy(f"the balance of {group} counts {stored.faults} faults, but {faults} stand")
 
     def check_faults(self, *, later: bool, everywhere: bool) -> None:
-        """The faults are exactly those of the documents as they are; everywhere, or only in existing groups."""
+        """The faults are exactly those of the documents as they are; everywhere, or only in existing groups.
+
+        A group that does not exist has none, unless it was deleted while updates were off.
+        """
         expected = {
             (reading.fault.group, path): reading.fault
             for path, reading in self._read_all(VERSION + later).items()
@@ -154,10 +167,12 @@ class Audit:
             if key in stored:
                 raise Discrepancy(f"there are two faults of {key}")
             stored[key] = data
+        groups = self.existing_groups()
+        expected = {key: fault for key, fault in expected.items() if key[0] is None or key[0] in groups}
         if not everywhere:
-            groups = self.existing_groups()
             expected = {key: fault for key, fault in expected.items() if key[0] in groups}
-            stored = {key: data for key, data in stored.items() if key[0] in groups}
+        if not everywhere or self._profile.switches_off:
+            stored = {key: data for key, data in stored.items() if key[0] in groups or (everywhere and key[0] is None)}
         if set(stored) != set(expected):
             raise Discrepancy(f"faults are stored for {sorted(stored, key=str)}, but should be for {sorted(expected, key=str)}")
         for key, data in stored.items():

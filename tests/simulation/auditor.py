@@ -5,7 +5,7 @@ arithmetic, nor the representation of a balance. It knows the two versions of th
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -174,9 +174,14 @@ class StoredBalance:
     as_of: datetime
     pairs: Pairs
     nets: Nets
+    incarnation: datetime
+    faults: int
 
 
-_FIELDS = {"groupId", "balancesByCurrency", "simplifiedDebts", "lastUpdatedAt", "version", "asOf", "detail"}
+_FIELDS = {
+    *("groupId", "balancesByCurrency", "simplifiedDebts", "lastUpdatedAt", "version", "rules", "asOf", "incarnation"),
+    *("faults", "detail"),
+}
 _ROW = {"uid", "owes", "owedBy", "netBalance"}
 
 
@@ -214,7 +219,9 @@ def check_balance(group: str, data: Mapping[str, Any], rules: Rules) -> StoredBa
     if (nets_of(owes) if has_pairs else nets) != nonzero:
         raise Discrepancy("the net balances are not those of the pairs, or zero")
     _check_suggestions(data["simplifiedDebts"], nonzero, rules)
-    return StoredBalance(data["version"], data["detail"], data["asOf"], owes, nonzero)
+    if type(data["faults"]) is not int or data["faults"] < 0:
+        raise Discrepancy(f"its count of faults is {data['faults']!r}")
+    return StoredBalance(data["version"], data["detail"], data["asOf"], owes, nonzero, data["incarnation"], data["faults"])
 
 
 def _check_suggestions(suggestions: list[Any], nets: Nets, rules: Rules) -> None:
@@ -251,8 +258,11 @@ def _exact(number: object, currency: str, rules: Rules) -> Decimal:
     return exact
 
 
-def compare(stored: StoredBalance, readings: Iterable[Reading], group: str) -> None:
+def compare(stored: StoredBalance, readings: Collection[Reading], group: str, *, with_faults: bool = True) -> None:
     """Raises Discrepancy when a stored balance is not what the documents say, at its level of detail."""
+    faults = sum(reading.fault is not None and reading.fault.group == group for reading in readings)
+    if with_faults and stored.faults != faults:
+        raise Discrepancy(f"it counts {stored.faults} faults, but {faults} documents cannot be understood")
     pairs = expected_pairs(expected_debts(readings, group))
     if stored.detail == "pairs" and stored.pairs != pairs:
         raise Discrepancy(f"stored {_shown(stored.pairs)}, but the documents say {_shown(pairs)}")

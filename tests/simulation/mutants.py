@@ -102,8 +102,8 @@ MUTANTS = (
         (
             Edit(
                 "protocol.rebuild",
-                "balances.document(group_id, balance, as_of, settings.unit)",
-                "balances.document(group_id, balance, as_of - timedelta(milliseconds=20), settings.unit)",
+                "Stored(balance, as_of, present",
+                "Stored(balance, as_of - timedelta(milliseconds=20), present",
             ),
         ),
         killed_by=(14, 16, 18),
@@ -114,16 +114,11 @@ MUTANTS = (
         (
             Edit(
                 "protocol.rebuild",
-                "balances.document(group_id, balance, as_of, settings.unit)",
-                "balances.document(group_id, balance, as_of + timedelta(milliseconds=20), settings.unit)",
-            ),
-            Edit(
-                "protocol.apply",
-                "balance.as_of <= stored.read_time",
-                "balance.as_of <= stored.read_time + (balance.as_of - balance.as_of)",
+                "Stored(balance, as_of, present",
+                "Stored(balance, as_of + timedelta(milliseconds=20), present",
             ),
         ),
-        killed_by=(38, 100, 101),
+        killed_by=(98, 180, 248),
     ),
     Mutant(
         "as-of-after-snapshot",
@@ -131,8 +126,8 @@ MUTANTS = (
         (
             Edit(
                 "protocol.rebuild",
-                "balances.document(group_id, balance, as_of, settings.unit)",
-                "balances.document(group_id, balance, stored.read_time, settings.unit)",
+                "Stored(balance, as_of, present",
+                "Stored(balance, stored.read_time, present",
             ),
         ),
         killed_by=(20, 24, 38),
@@ -171,7 +166,7 @@ MUTANTS = (
     Mutant(
         "newer-records-ignored",
         "a rebuild ignores the records that are newer than its snapshot",
-        (Edit("protocol.rebuild", "for document in attempt.query(since):", "for document in attempt.query(since)[:0]:"),),
+        (Edit("protocol.rebuild", "for document in query(since):", "for document in query(since)[:0]:"),),
         killed_by=(4, 45, 134),
     ),
     Mutant(
@@ -195,54 +190,65 @@ MUTANTS = (
     Mutant(
         "newer-version-accepted",
         "no version check: a delta is added to a newer version's balance",
-        (Edit("protocol.apply", "if version > VERSION:", "if False:"),),
-        killed_by=(78, 86, 153),
+        (Edit("documents.judgement", "if version > VERSION:", "if False:"),),
+        killed_by=(62, 177, 329),
     ),
     Mutant(
         "older-version-accepted",
         "no version check: a delta is added to an older version's balance",
-        (Edit("protocol.apply", "if version < VERSION:", "if version == balances.STALE:"),),
+        (Edit("documents.judgement", "if version < VERSION:", "if False:"),),
         killed_by=(2, 20, 62),
     ),
     Mutant(
         "newer-version-overwritten",
         "no version check: a rebuild that nobody forces overwrites a newer version's balance",
         (
-            Edit("protocol.apply", "        raise NewerVersion(", "        return None\n        raise NewerVersion("),
-            Edit("protocol.rebuild", "if balances.stored_version(stored.fields) > VERSION and not force:", "if False:"),
+            Edit("protocol.apply", "if judgement.condition is Condition.NEWER:", "if False:"),
+            Edit("protocol.rebuild", "if judgement.condition is Condition.NEWER and not force:", "if False:"),
+            Edit("protocol.faults", "if judgement.condition is Condition.NEWER and not force:", "if False:"),
         ),
-        killed_by=(62, 78, 86),
+        killed_by=(62, 86, 177),
     ),
     Mutant(
         "version-after-parse",
         "the version is checked after the parse: what a newer version wrote looks corrupt, and is rebuilt",
         (
             Edit(
-                "protocol.apply",
-                "    version = balances.stored_version(stored.fields)\n",
+                "documents.judgement",
+                "    version, epoch = ",
                 "    try:\n"
-                "        balances.parse(stored.fields, group_id, settings.unit)\n"
-                "    except CorruptBalance:\n"
-                "        return None\n"
-                "    version = balances.stored_version(stored.fields)\n",
+                "        balances.parse(fields, group_id, settings.unit)\n"
+                "    except CorruptBalance as error:\n"
+                "        return Judgement(Condition.CORRUPT, str(error))\n"
+                "    version, epoch = ",
             ),
-            Edit("protocol.rebuild", "if balances.stored_version(stored.fields) > VERSION and not force:", "if False:"),
         ),
-        killed_by=(105, 329, 489),
+        killed_by=(177, 472, 475),
     ),
     Mutant(
         "faults-by-event-order",
         "a fault is set by the event, not by the document's present state",
         (
-            Edit("protocol.bookkeeper", "event.kind, event.source, groups)", "event.kind, event.source, groups, event)"),
-            Edit("protocol.faults", "groups: Iterable[str | None]) ->", "groups: Iterable[str | None], event: Any = None) ->"),
+            Edit("protocol.bookkeeper", "Suspect(event.kind, event.source)", "Suspect(event.kind, event.source, event)"),
+            Edit(
+                "protocol.bookkeeper",
+                "list(dict.fromkeys(member for member in members if isinstance(member, Suspect)))",
+                "[member for member in members if isinstance(member, Suspect)][:1]",
+            ),
             Edit(
                 "protocol.faults",
-                "        (present,) = attempt.get([source])\n",
-                "        (present,) = attempt.get([source])\n"
-                "        if event is not None:\n"
-                "            told = event.after\n"
-                "            present = Snapshot(source, told and told.fields, told and told.update_time, present.read_time)\n",
+                "    kind: Kind\n    source: str\n",
+                "    kind: Kind\n    source: str\n    event: Any = None\n",
+            ),
+            Edit(
+                "protocol.faults",
+                "            wanted = _wanted(settings, group_id, suspect.kind, source) if exists else None\n",
+                "            if suspect.event is not None:\n"
+                "                told = suspect.event.after\n"
+                "                source = Snapshot(\n"
+                "                    source.path, told and told.fields, told and told.update_time, source.read_time\n"
+                "                )\n"
+                "            wanted = _wanted(settings, group_id, suspect.kind, source) if exists else None\n",
             ),
         ),
         killed_by=(9, 14, 20),
@@ -260,16 +266,40 @@ MUTANTS = (
         killed_by=(416, 544, 644),
     ),
     Mutant(
-        "gone-without-gap",
-        "an event whose group is gone is acknowledged without trace",
+        "created-unnoticed",
+        "a group that is created gets no balance",
+        (Edit("protocol.groups", "return group.fields is not None and judge", "return False and judge"),),
+        killed_by=(1, 14, 15),
+    ),
+    Mutant(
+        "incarnation-unnoticed",
+        "a group that comes back keeps the balance of the one before it",
+        (Edit("protocol.groups", "judge(stored, group_id, settings, group)", "judge(stored, group_id, settings)"),),
+        killed_by=(89, 126, 176),
+    ),
+    Mutant(
+        "cleared-unlooked",
+        "a group's balance is deleted though the group is back",
+        (Edit("protocol.groups", "if group.fields is not None:", "if False:"),),
+        killed_by=(1, 14, 33),
+    ),
+    Mutant(
+        "faults-not-counted",
+        "a fault is set or removed without changing the balance's count",
+        (Edit("protocol.faults", "    if more:\n", "    if False:\n"),),
+        killed_by=(3, 19, 24),
+    ),
+    Mutant(
+        "faults-counted-at-the-snapshot",
+        "a rebuild counts the documents that were malformed at its snapshot",
         (
             Edit(
                 "protocol.rebuild",
-                "Outcome.GROUP_GONE) if changes else []",
-                "Outcome.GROUP_GONE) if False else [Result(group_id, Outcome.GROUP_GONE)] * len(changes)",
+                "len(attempt.query(Query(collection=layout.faults(group_id), select=())))",
+                "len(history.malformed)",
             ),
         ),
-        killed_by=(381, 544, 644),
+        killed_by=(30, 121, 157),
     ),
     Mutant(
         "gross-pairs",

@@ -138,10 +138,13 @@ class _EditingLoader(importlib.machinery.SourceFileLoader):
         super().__init__(fullname, path)
         self._edits = edits
 
-    def get_code(self, fullname: str) -> Any:
-        # Not the base class's: it would use, or write, the cached byte code of the unedited file.
-        source = self.get_source(fullname)
+    def get_source(self, fullname: str) -> str | None:
+        source = super().get_source(fullname)
         assert source is not None
         for edit in self._edits:
             source = edit.applied(source)
-        return compile(source, self.path, "exec", dont_inherit=True)
+        return source
+
+    def get_code(self, fullname: str) -> Any:
+        # Not the base class's: it would use, or write, the cached byte code of the unedited file.
+        return compile(self.get_source(fullname) or "", self.path, "exec", dont_inherit=True)

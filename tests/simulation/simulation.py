@@ -86,7 +86,7 @@ class Process:
 
 @dataclass(slots=True, eq=False)
 class Event:
-    """One write of a source document, to be delivered."""
+    """One write of a source document, or a group's creation or deletion; to be delivered."""
 
     number: int
     change: Change
@@ -121,8 +121,6 @@ class Simulation:
         """Which version is launched."""
         self.was_gone: set[str] = set()
         """Groups that did not exist at some time."""
-        self.balanced: set[str] = set()
-        """Groups for which an event answered that it is in the balance."""
         self.tampered: set[str] = set()
         self.forced: set[str] = set()
         """Groups of which somebody wanted a forced rebuild."""
@@ -390,21 +388,26 @@ class Simulation:
     def _on_commit(self, changes: Sequence[Change]) -> None:
         """What the commit means to triggers, and whether the balances in it hold together."""
         for change in changes:
+            self.audit.follow(change.name[len(ROOT) :], change.after)
+        for change in changes:
             path = change.name[len(ROOT) :]
-            self.audit.follow(path, change.after)
             segments = path.split("/")
             if segments[-2] in ("expenses", "settlements"):
                 self._emit(change, path)
             elif segments[-2] == "metadata":
                 self._on_balance(segments[1], change, changes)
-            elif len(segments) == 2 and segments[0] == "groups" and change.after is None:
-                self.was_gone.add(segments[1])
+            elif len(segments) == 2 and segments[0] == "groups" and (change.before is None or change.after is None):
+                self._emit(change, path)
+                if change.after is None:
+                    self.was_gone.add(segments[1])
 
     def _on_balance(self, group: str, change: Change, together: Sequence[Change]) -> None:
         if change.after is None or (self._bent is not None and change.after.fields == self._bent.fields):
             return
         try:
-            self.audit.check_commit(group, change.after)
+            stored = self.audit.check_commit(group, change.after)
+            if stored.version and self.profile.roll is Roll.NONE and group not in self.tampered:
+                self.audit.check_count(group, stored)
             self.audit.check_writer(group, change, together, may_lower=group in self.forced)
         except Discrepancy as error:
             self.violation = self.violation or error
@@ -445,9 +448,7 @@ class Simulation:
         def body(process: Process) -> None:
             errors = (process.product.firestore.TransientError, process.product.changes.NewerVersion)
             try:
-                delivered = self._source_event(event, process.product, id_, time_us)
-                consequences = process.product.events.effect(delivered, process.keeper.settings)
-                results = process.keeper.process(delivered, consequences)
+                results = self._processed(event, process, id_, time_us)
             except errors as error:
                 self.figures.failures += 1
                 if self.log:
@@ -461,6 +462,16 @@ class Simulation:
                 self._answered(event, result.group_id, str(result.outcome))
 
         self._start(body, on_death=redeliver)
+
+    def _processed(self, event: Event, process: Process, id_: str, time_us: int) -> list[Any]:
+        """What the product's triggers make of a delivery."""
+        keeper = process.keeper
+        if event.source.startswith("groups/") and event.source.count("/") == 1:
+            group = event.source.split("/")[1]
+            return [keeper.group_deleted(group) if event.change.after is None else keeper.group_created(group)]
+        delivered = self._source_event(event, process.product, id_, time_us)
+        results: list[Any] = keeper.process(delivered, process.product.events.effect(delivered, keeper.settings))
+        return results
 
     def _source_event(self, event: Event, copy: Product, id_: str, time_us: int) -> Any:
         """The event as the product's trigger would have it."""
@@ -487,8 +498,6 @@ class Simulation:
 
     def _answered(self, event: Event, group: str | None, outcome: str) -> None:
         self.figures.outcomes[outcome] += 1
-        if group is not None and outcome in ("APPLIED", "REBUILT"):
-            self.balanced.add(group)
         if not self._is_redelivering or outcome in ("DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"):
             return
         # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild. What is left of a
@@ -515,17 +524,20 @@ class Simulation:
             if profile.loses_events or group in self.tampered:
                 continue
             stored = self.audit.balance(group)
+            if profile.switches_off and group in self.was_gone:
+                continue  # it may have come back unnoticed
             if stored is None:
-                excused = group in self.was_gone or profile.switches_off or group not in self.balanced
-                if not excused:
+                if not profile.switches_off:
                     raise Discrepancy(f"{group} has no balance")
             elif stored.version == 0:
-                if not (profile.switches_off or group in self.was_gone):
+                if not profile.switches_off:
                     raise Discrepancy(f"the balance of {group} is stale, but updates were never off")
             elif stored.version == VERSION or not profile.new_rules:
-                # By other rules the earlier version may have acknowledged what moves no money by its own.
-                self.audit.check(group, stored)
-        if not (profile.loses_events or self.tampered or profile.new_rules):
+                # By other rules the earlier version may have acknowledged what moves no money by its own, and the later one
+                # what is malformed to the earlier.
+                self.audit.check(group, stored, with_faults=not profile.new_rules)
+        came_back_unnoticed = profile.switches_off and self.was_gone
+        if not (profile.loses_events or self.tampered or profile.new_rules or came_back_unnoticed):
             self.audit.check_faults(later=False, everywhere=True)
 
     def _repair(self) -> None:
@@ -533,7 +545,13 @@ class Simulation:
         for group in self.audit.existing_groups():
             stored = None if group in self.tampered else self.audit.balance(group)
             force = self.profile.loses_events or group in self.tampered
-            if force or stored is None or stored.version != self._final_version() or self.profile.new_rules:
+            is_right = (
+                stored is not None
+                and stored.version == self._final_version()
+                and stored.incarnation == self.audit.created(group)
+                and not (self.profile.switches_off and group in self.was_gone)
+            )
+            if force or not is_right or self.profile.new_rules:
                 self._rebuild(group, force=force)
 
     def _redeliver(self) -> None:

@@ -90,7 +90,8 @@ class Translator:
             return self._product.firestore.Snapshot(path, None, None, read_time)
         if self._decodes:
             return self._decoded(document, read_time)
-        return self._product.firestore.Snapshot(path, *self._reader.version(document), read_time)
+        version, created = self._reader.version(document), self._reader.created(document)
+        return self._product.firestore.Snapshot(path, *version, read_time, created)
 
     def _decoded(self, document: Any, read_time: datetime) -> Any:
         snapshot = self._codec.snapshot(document, self._product.sdk.to_timestamp(read_time))

@@ -72,6 +72,10 @@ class Reader:
         _, fields, update_time = self._read(document)
         return fields, update_time
 
+    def created(self, document: Any) -> datetime:
+        """When it came into being."""
+        return time_of(document.create_time)
+
     def _read(self, document: Any) -> tuple[Any, Fields, datetime]:
         known = self._known.get(id(document))
         if known is None:

@@ -12,9 +12,9 @@ from functions_framework.execution_id import execution_context_var
 from google.cloud import firestore
 
 from balance.core.ledger import Ledger
-from balance.core.money import Unit
 from balance.documents import balances
 from balance.documents.balances import VERSION
+from balance.documents.settings import Settings
 from balance.operations import log
 from emulator.faults import Fault
 from scripts.unsigned_token import unsigned_token
@@ -60,7 +60,8 @@ def api(make: Callable[..., ReadApi]) -> ReadApi:
 
 def expected(ledger: Ledger, *members: str) -> dict[str, Any]:
     """What the API must tell of a ledger, zeros of the members filled in."""
-    document = balances.document("", balances.of_ledger(ledger), datetime.now(UTC), Unit.MAJOR)
+    now = datetime.now(UTC)
+    document = balances.document("", balances.Stored(balances.of_ledger(ledger), now, now), Settings())
     for rows in document["balancesByCurrency"].values():
         for uid in members:
             rows.setdefault(uid, {"uid": uid, "owes": {}, "owedBy": {}, "netBalance": 0})

@@ -101,13 +101,15 @@ class App:
                 stored[fault.path] = tuple(fields[name] for name in ("source", "field", "reason", "since"))
         assert stored == faults
         for group_id in GROUPS:
-            ledger = read_history(self.database, SETTINGS, group_id, now.read_time).ledger
-            (balance,) = self.database.get([SETTINGS.layout.balance(group_id)])
+            history = read_history(self.database, SETTINGS, group_id, now.read_time)
+            group, balance = self.database.get([f"groups/{group_id}", SETTINGS.layout.balance(group_id)])
             if balance.fields is None:
-                assert ledger == {}, f"{group_id} has no balance"
+                assert history.ledger == {}, f"{group_id} has no balance"
                 continue
-            expected = balances.document(group_id, balances.of_ledger(ledger), now.read_time, SETTINGS.unit)
-            for name in ("groupId", "balancesByCurrency", "simplifiedDebts", "version", "detail"):
+            assert group.create_time is not None
+            said = balances.Stored(balances.of_ledger(history.ledger), now.read_time, group.create_time, len(history.malformed))
+            expected = balances.document(group_id, said, SETTINGS)
+            for name in ("groupId", "balancesByCurrency", "simplifiedDebts", "version", "detail", "incarnation", "faults"):
                 assert balance.fields[name] == expected[name], f"{group_id}: {name}"
 
 

@@ -171,16 +171,10 @@ def test_a_record_removed_by_hand_is_drift(app: Deployment) -> None:
     assert state(app) is State.TRUE
 
 
-def test_a_group_without_documents_needs_no_balance(app: Deployment) -> None:
+def test_a_group_without_a_balance_is_missing_one_at_once(app: Deployment) -> None:
     app.group("g")
-    assert state(app) is State.TRUE
-
-
-def test_a_group_without_a_balance_is_missing_one_once_its_documents_are_old(app: Deployment) -> None:
-    app.group("g")
+    assert state(app) is State.MISSING
     app.expense("g", "a", b=3)
-    assert state(app) is State.AWAITED
-    app.clock.advance(hours=1)
     assert state(app) is State.MISSING
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from balance.core.money import Unit
 from balance.database.firestore import (
     DELETE,
     SERVER_TIME,
@@ -23,13 +24,15 @@ from balance.database.firestore import (
     Update,
     transaction,
 )
-from balance.documents.changes import NewerVersion, Overtaken
+from balance.documents import rules
+from balance.documents.balances import STALE, VERSION
+from balance.documents.changes import NewerVersion, Overtaken, Result
 from balance.documents.outcome import Outcome
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind
 from balance.protocol import rebuild
 from balance.protocol.bookkeeper import Bookkeeper
-from balance.protocol.events import MissingTime, SourceEvent, Version, effect
+from balance.protocol.events import SourceEvent, Version, effect
 from tests.integration.conftest import AnyFirestore
 
 
@@ -184,11 +187,35 @@ def test_a_hard_delete_near_the_snapshot_is_judged_by_the_snapshot_itself(group:
     assert group.owes() == 0
 
 
-def test_a_delete_without_a_time_is_refused(group: Group) -> None:
+def test_an_event_that_lacks_its_time_is_put_right_by_a_rebuild_however_often_it_comes(group: Group) -> None:
     path = f"expenses/{uuid4().hex}"
+    group.process(group.new(1))
     group.process(group.write(path, group.expense(5)))
-    with pytest.raises(MissingTime):
-        group.process(replace(group.write(path, None), time=None))
+    deleted = replace(group.write(path, None), time=None)
+    edited = group.new(7)
+    assert edited.after is not None
+    edited = replace(edited, after=replace(edited.after, update_time=None))
+    for event in (deleted, edited, deleted, edited):
+        assert group.process(event) == [Outcome.REBUILT]
+        assert group.owes() == 8
+
+
+def test_an_event_that_lacks_its_time_leaves_a_gap_while_updates_are_off(group: Group) -> None:
+    group.process(group.new(1))
+    event = group.new(7)
+    assert event.after is not None
+    event = replace(event, after=replace(event.after, update_time=None))
+
+    def while_off() -> None:
+        group.updates_on = False
+        assert group.process(event) == [Outcome.DISABLED]
+        group.updates_on = True
+
+    with pytest.raises(Overtaken):
+        rebuild.rebuild(Interrupted(group, while_off), Settings(), group.id)
+    assert group.balance.get().get("version") == STALE
+    assert group.keeper.rebuild(group.id).outcome is Outcome.REBUILT
+    assert group.owes() == 8
 
 
 def test_a_balance_of_a_deleted_group_is_never_resurrected(group: Group) -> None:
@@ -197,6 +224,7 @@ def test_a_balance_of_a_deleted_group_is_never_resurrected(group: Group) -> None
     assert group.process(event) == [Outcome.GROUP_GONE]
     assert group.keeper.rebuild(group.id).outcome is Outcome.GROUP_GONE
     assert not group.balance.get().exists
+    assert group.records() == []
 
 
 def test_moving_between_groups_counts_in_both_once(group: Group, any_firestore: AnyFirestore) -> None:
@@ -214,7 +242,8 @@ def test_a_fault_is_set_and_removed_by_the_present_state_in_whatever_order(group
     path = f"expenses/{uuid4().hex}"
     broken = group.write(path, group.expense(-5))
     healed = group.write(path, group.expense(5))
-    assert group.process(healed) == [Outcome.FAULT, Outcome.REBUILT]
+    # The fault is settled first, and a group without a balance is rebuilt for it.
+    assert group.process(healed) == [Outcome.FAULT, Outcome.ALREADY_INCLUDED]
     assert group.process(broken) == [Outcome.FAULT]
     assert list(group.reference.collection("balanceFaults").stream()) == []
     group.process(group.write(path, group.expense(-6)))
@@ -275,6 +304,311 @@ def test_a_rebuild_overtaken_by_a_gap_or_a_later_rebuild_starts_over(group: Grou
             rebuild.rebuild(Interrupted(group, meanwhile), Settings(), group.id)
     group.keeper.rebuild(group.id)
     assert group.owes() == 12
+
+
+# ------------------------------------------------------------------------------------------- groups that come and go
+
+
+def wipe(group: Group) -> None:
+    """Delete a group as the Admin SDKs' recursiveDelete does: what lies below first, the document itself last."""
+    for collection in ("metadata", "balanceEvents", "balanceFaults"):
+        for document in group.reference.collection(collection).stream():
+            document.reference.delete()
+    group.reference.delete()
+
+
+def create(group: Group) -> None:
+    group.reference.set({"members": ["A", "B"]})
+
+
+def test_a_rebuild_of_a_group_that_was_deleted_and_created_again_meanwhile_starts_over(group: Group) -> None:
+    """Its records went with it, so that what was applied since the snapshot cannot be told any more."""
+    group.process(group.new(6))
+
+    def meanwhile() -> None:
+        assert group.process(group.new(7)) == [Outcome.APPLIED]
+        wipe(group)
+        create(group)
+
+    with pytest.raises(Overtaken):
+        rebuild.rebuild(Interrupted(group, meanwhile), Settings(), group.id)
+    assert not group.balance.get().exists
+    assert group.keeper.group_created(group.id).outcome is Outcome.REBUILT
+    assert group.owes() == 13
+
+
+def test_a_rebuild_of_a_group_that_is_gone_at_its_end_writes_nothing(group: Group) -> None:
+    group.process(group.new(6))
+    with pytest.raises(Overtaken):
+        rebuild.rebuild(Interrupted(group, lambda: wipe(group)), Settings(), group.id)
+    assert not group.balance.get().exists
+    assert group.keeper.rebuild(group.id).outcome is Outcome.GROUP_GONE
+
+
+def test_a_rebuild_under_which_the_balance_is_deleted_starts_over(group: Group) -> None:
+    group.process(group.new(6))
+
+    def meanwhile() -> None:
+        assert group.process(group.new(7)) == [Outcome.APPLIED]
+        group.balance.delete()
+        for record in group.reference.collection("balanceEvents").stream():
+            record.reference.delete()
+
+    with pytest.raises(Overtaken):
+        rebuild.rebuild(Interrupted(group, meanwhile), Settings(), group.id)
+    group.keeper.rebuild(group.id)
+    assert group.owes() == 13
+
+
+def test_a_recursive_delete_that_events_overtake_counts_nothing_twice(group: Group) -> None:
+    group.process(group.new(6))
+    group.balance.delete()  # recursiveDelete has come so far
+    event = group.new(7)
+    assert group.process(event) == [Outcome.REBUILT]
+    late = group.new(1)
+    assert group.process(late) == [Outcome.APPLIED]
+    for record in group.reference.collection("balanceEvents").stream():
+        record.reference.delete()
+    group.reference.delete()
+    create(group)
+    assert group.keeper.group_deleted(group.id).outcome is Outcome.NO_CHANGE  # late: the group is back
+    assert group.keeper.group_created(group.id).outcome is Outcome.REBUILT
+    for redelivered in (event, late):
+        assert group.process(redelivered) == [Outcome.ALREADY_INCLUDED]
+    assert group.owes() == 14
+
+
+def test_a_balance_bears_the_create_time_of_its_group_and_a_delta_leaves_it_alone(group: Group) -> None:
+    group.process(group.new(6))
+    born = group.reference.get().create_time
+    assert group.balance.get().get("incarnation") == born
+    group.process(group.new(7))
+    assert group.balance.get().get("incarnation") == born
+
+
+def test_a_new_group_gets_a_balance_before_its_first_expense(group: Group) -> None:
+    assert group.keeper.group_created(group.id).outcome is Outcome.REBUILT
+    assert group.keeper.group_created(group.id).outcome is Outcome.NO_CHANGE
+    assert group.process(group.new(5)) == [Outcome.APPLIED]
+    assert group.owes() == 5
+
+
+def test_a_group_that_is_written_after_its_expenses_gets_their_balance(group: Group) -> None:
+    group.reference.delete()
+    events = [group.new(5), group.new(7)]
+    for event in events:
+        assert group.process(event) == [Outcome.GROUP_GONE]
+    create(group)
+    assert group.keeper.group_created(group.id).outcome is Outcome.REBUILT
+    assert group.owes() == 12
+    for event in events:
+        assert group.process(event) == [Outcome.ALREADY_INCLUDED]
+
+
+def test_a_deleted_group_loses_its_balance_and_its_faults_but_keeps_its_records(group: Group) -> None:
+    group.process(group.new(5))
+    group.process(group.write(f"expenses/{uuid4().hex}", group.expense(True)))
+    assert group.keeper.group_deleted(group.id).outcome is Outcome.NO_CHANGE  # it is not deleted
+    group.reference.delete()
+    assert group.keeper.group_deleted(group.id).outcome is Outcome.GROUP_GONE
+    assert group.keeper.group_deleted(group.id).outcome is Outcome.NO_CHANGE
+    assert not group.balance.get().exists
+    assert list(group.reference.collection("balanceFaults").stream()) == []
+    assert len(group.records()) == 1
+
+
+def test_while_updates_are_off_groups_come_and_go_unheeded(group: Group) -> None:
+    group.updates_on = False
+    assert group.keeper.group_created(group.id).outcome is Outcome.DISABLED
+    assert not group.balance.get().exists
+    group.updates_on = True
+    group.keeper.group_created(group.id)
+    group.updates_on = False
+    group.reference.delete()
+    assert group.keeper.group_deleted(group.id).outcome is Outcome.DISABLED
+    assert group.balance.get().exists
+
+
+def test_the_failure_of_one_group_does_not_keep_the_event_from_the_other(group: Group, any_firestore: AnyFirestore) -> None:
+    other = Group(any_firestore)
+    path = f"expenses/{uuid4().hex}"
+    for each in (group, other):
+        each.process(each.new(1))
+    group.process(group.write(path, group.expense(5)))
+    move = group.write(path, group.expense(5, groupId=other.id))
+    group.balance.update({"version": VERSION + 1})
+    told: list[Result] = []
+    with pytest.raises(NewerVersion):
+        group.keeper.process(move, effect(move, Settings()), told.append)
+    assert [(result.group_id, result.outcome) for result in told] == [(other.id, Outcome.APPLIED)]
+    assert other.owes() == 6
+
+
+# ------------------------------------------------------------------------------------------------------------- rules
+
+
+def test_a_balance_by_other_rules_or_of_a_lower_epoch_is_rebuilt(group: Group) -> None:
+    group.process(group.new(5))
+    minor = group.bookkeeper(Settings(unit=Unit.MINOR))
+    assert group.process(group.new(7), minor) == [Outcome.REBUILT]
+    assert group.owes() == 12
+    later = group.bookkeeper(Settings(epoch=1))
+    assert group.process(group.new(1), later) == [Outcome.REBUILT]
+    assert group.balance.get().get("rules") == str(rules.current(Settings(epoch=1)))
+
+
+def test_a_balance_of_a_higher_epoch_is_left_to_code_of_that_epoch_unless_forced(group: Group) -> None:
+    later = group.bookkeeper(Settings(epoch=2))
+    group.process(group.new(5), later)
+    with pytest.raises(NewerVersion, match="epoch 2"):
+        group.process(group.new(7))
+    with pytest.raises(NewerVersion):
+        group.keeper.group_created(group.id)
+    with pytest.raises(NewerVersion):
+        group.process(group.write(f"expenses/{uuid4().hex}", group.expense(True)))
+    assert group.keeper.rebuild(group.id, force=True).outcome is Outcome.REBUILT
+    assert (group.owes(), group.balance.get().get("faults")) == (12, 1)
+
+
+def test_balances_of_a_first_time_are_stale_after_the_functions_were_away(group: Group) -> None:
+    """Taken back and deployed again: what was written in between came to nobody's notice."""
+    group.process(group.new(5))
+    group.new(7)
+    again = group.bookkeeper(Settings(epoch=1))
+    assert group.process(group.new(1), again) == [Outcome.REBUILT]
+    assert group.owes() == 13
+
+
+def test_a_rebuild_cannot_add_a_record_by_other_rules_and_starts_over(group: Group) -> None:
+    group.process(group.new(5))
+    other = group.bookkeeper(Settings(record_ttl=timedelta(days=8)))
+
+    def meanwhile() -> None:
+        assert group.process(group.new(7), other) == [Outcome.APPLIED]
+        for record in group.reference.collection("balanceEvents").stream():
+            record.reference.update({"rules": "0:another"})
+
+    with pytest.raises(Overtaken):
+        rebuild.rebuild(Interrupted(group, meanwhile), Settings(), group.id)
+    group.keeper.rebuild(group.id)
+    assert group.owes() == 12
+
+
+# ------------------------------------------------------------------------------------------------------------ faults
+
+
+def faults(group: Group) -> tuple[object, int]:
+    """As the balance counts them, and as they stand."""
+    stored = group.balance.get().to_dict() or {}
+    return stored.get("faults"), len(list(group.reference.collection("balanceFaults").stream()))
+
+
+def test_a_group_of_nothing_but_malformed_documents_has_a_balance_that_says_so(group: Group) -> None:
+    assert group.process(group.write(f"expenses/{uuid4().hex}", group.expense(True))) == [Outcome.FAULT]
+    assert faults(group) == (1, 1)
+    assert group.balance.get().get("balancesByCurrency") == {}
+
+
+def test_the_count_of_faults_goes_up_and_down_with_them(group: Group, any_firestore: AnyFirestore) -> None:
+    other = Group(any_firestore)
+    paths = [f"expenses/{uuid4().hex}" for _ in range(3)]
+    for each in (group, other):
+        each.process(each.new(1))
+    for number, path in enumerate(paths, 1):
+        event = group.write(path, group.expense(True))
+        for _ in range(2):
+            group.process(event)
+            assert faults(group) == (number, number)
+    group.process(group.write(paths[0], group.expense(5)))
+    assert (faults(group), group.owes()) == ((2, 2), 6)
+    group.process(group.write(paths[1], other.expense(True)))
+    assert (faults(group), faults(other)) == ((1, 1), (1, 1))
+    group.process(group.write(paths[2], None))
+    assert faults(group) == (0, 0)
+
+
+def test_a_rebuild_counts_the_faults_that_stand_when_it_ends(group: Group) -> None:
+    paths = [f"expenses/{uuid4().hex}" for _ in range(3)]
+    events = [group.write(path, group.expense(True)) for path in paths[:2]]
+    for event in events:
+        group.process(event)
+
+    def meanwhile() -> None:
+        group.process(group.write(paths[0], group.expense(1)))
+        group.process(group.write(paths[2], group.expense(True)))
+        group.process(group.write(paths[1], group.expense(1)))
+
+    rebuild.rebuild(Interrupted(group, meanwhile), Settings(), group.id)
+    assert (faults(group), group.owes()) == ((1, 1), 2)
+
+
+def test_a_fault_in_a_group_whose_balance_is_not_current_has_it_rebuilt(group: Group) -> None:
+    group.process(group.new(1))
+    for damage in ({"version": STALE}, {"faults": "none"}, {"rules": "0:other"}):
+        group.balance.update(damage)
+        group.process(group.write("expenses/" + uuid4().hex, group.expense(True)))
+        count, stand = faults(group)
+        assert count == stand > 0
+    group.balance.update({"faults": 0})
+    (first, *_) = group.reference.collection("balanceFaults").stream()
+    group.process(group.write(first.get("source"), None))
+    assert faults(group) == (2, 2)
+
+
+def test_a_group_that_is_gone_has_no_faults_until_it_comes_back(group: Group) -> None:
+    group.reference.delete()
+    group.process(group.write(f"expenses/{uuid4().hex}", group.expense(True)))
+    assert faults(group) == (None, 0)
+    create(group)
+    group.keeper.group_created(group.id)
+    assert faults(group) == (1, 1)
+
+
+# --------------------------------------------------------------------------------------- what must not fail for ever
+
+
+def test_a_delta_that_fits_no_record_is_rebuilt_in_and_its_record_tells_none(group: Group) -> None:
+    """660 uids of 1,500 bytes, all replaced by others."""
+
+    def long(letter: str) -> dict[str, Any]:
+        splits = [{"uid": f"{number:04}" + letter * 1_496, "amount": 1} for number in range(660)]
+        return group.expense(660, splits=splits)
+
+    path = f"expenses/{uuid4().hex}"
+    group.process(group.new(5))
+    group.process(group.write(path, long("x")))
+    edit = group.write(path, long("y"))
+    assert group.process(edit) == [Outcome.REBUILT]
+    assert group.process(edit) == [Outcome.DUPLICATE]
+    (record,) = [record for record in group.records() if record["delta"] is None]
+    assert record["source"] == path
+    group.process(group.write(path, group.expense(660)))
+    group.keeper.rebuild(group.id)
+    assert group.owes() == 665
+
+
+def test_a_rebuild_from_before_a_record_without_its_delta_starts_over(group: Group) -> None:
+    group.process(group.new(5))
+
+    def meanwhile() -> None:
+        event = group.new(7)
+        assert group.process(event) == [Outcome.APPLIED]
+        for record in group.reference.collection("balanceEvents").stream():
+            record.reference.update({"delta": None})
+
+    with pytest.raises(Overtaken):
+        rebuild.rebuild(Interrupted(group, meanwhile), Settings(), group.id)
+
+
+@pytest.mark.parametrize(
+    "bent", [{"version": "x"}, {"updateTime": datetime(2999, 1, 1, tzinfo=UTC)}], ids=["corrupt", "of a write to come"]
+)
+def test_a_record_of_a_time_to_come_stops_no_rebuild(group: Group, bent: dict[str, object]) -> None:
+    group.process(group.new(5))
+    (record,) = group.reference.collection("balanceEvents").stream()
+    record.reference.update({"appliedAt": datetime(2999, 1, 1, tzinfo=UTC), **bent})
+    assert group.keeper.rebuild(group.id).outcome is Outcome.REBUILT
+    assert group.owes() == 5
 
 
 ODD = ("a.b", "a/b", "`tick`", "\\", '"', "é🧾", "0", "a b")

@@ -148,6 +148,11 @@ class Event:
     source: str
     change: Change
 
+    @property
+    def is_of_group(self) -> bool:
+        """The group's document came or went."""
+        return self.source == f"groups/{GROUP}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Traits:
@@ -158,6 +163,7 @@ class _Traits:
     minor_units: bool = False
     small_documents: bool = False
     loses_events: bool = False
+    switches_off: bool = False
 
 
 @dataclass(slots=True)
@@ -190,7 +196,7 @@ class Execution:
         self.engine = Engine(DATABASE, lambda: self._clock_us, settings=EngineSettings(contention_memory_us=0))
         self.engine.subscribe(self._on_commit)
         self.reader = Reader()
-        self.audit = Audit(_Traits(world.nested, world.final.new_rules), self.reader.fields)
+        self.audit = Audit(_Traits(world.nested, world.final.new_rules, switches_off=world.reads_switch), self.reader.fields)
         self.names: dict[str, str] = {}
         """Of documents whose path is a hash: a record by the name of its write."""
         self.instants: dict[int, str] = {}
@@ -537,10 +543,13 @@ class Execution:
         process = self.process(process_name or ("P" if self.world.in_one_process else name))
 
         def handle() -> list[str]:
-            copy = process.product
-            delivered = self._source_event(event, name, process)
-            consequences = copy.events.effect(delivered, process.keeper.settings)
-            return [str(result.outcome) for result in process.keeper.process(delivered, consequences)]
+            copy, keeper = process.product, process.keeper
+            if event.is_of_group:
+                handler = keeper.group_deleted if event.change.after is None else keeper.group_created
+                return [str(handler(GROUP).outcome)]
+            delivered = self._source_event(event, name, copy)
+            consequences = copy.events.effect(delivered, keeper.settings)
+            return [str(result.outcome) for result in keeper.process(delivered, consequences)]
 
         def newer() -> None:
             self.deliver(event, name + "+", "the newer code")
@@ -611,34 +620,43 @@ class Execution:
     # Events
 
     def _on_commit(self, changes: Sequence[Change]) -> None:
-        for change in changes:
-            path = change.name[len(ROOT) :]
+        paths = [change.name[len(ROOT) :] for change in changes]
+        for path, change in zip(paths, changes, strict=True):
             self.audit.follow(path, change.after)
+        for path, change in zip(paths, changes, strict=True):
             segments = path.split("/")
             if segments[-2] in ("expenses", "settlements"):
                 self._writes[path] += 1
                 self._emit(Event(f"{segments[-1]}#{self._writes[path]}", path, change))
-            elif path.endswith("/metadata/balance") and change.after is not None:
-                try:
-                    self.audit.check_commit(GROUP, change.after)
-                    self.audit.check_writer(GROUP, change, changes, may_lower=self._may_lower)
-                except Discrepancy as error:
-                    self.violation = self.violation or error
+            elif segments[-2] == "groups" and (change.before is None or change.after is None):
+                self._writes[path] += 1
+                self._emit(Event(f"group#{self._writes[path]}", path, change))
+            elif segments[-2] == "metadata" and change.after is not None:
+                self._check_balance(change, changes)
+
+    def _check_balance(self, change: Change, together: Sequence[Change]) -> None:
+        try:
+            stored = self.audit.check_commit(GROUP, change.after)
+            if stored.version and not self.world.processes and self.audit.existing_groups():
+                self.audit.check_count(GROUP, stored)
+            self.audit.check_writer(GROUP, change, together, may_lower=self._may_lower)
+        except Discrepancy as error:
+            self.violation = self.violation or error
 
     def _emit(self, event: Event) -> None:
         self.events.append(event)
         self.instants[event.change.commit_time_us] = event.name
-        for copy in {process.product for process in self.processes.values()} or {product(edits=self.edits)}:
-            write = self._source_event(event, event.name, None, copy).write
-            self.names[f"groups/{GROUP}/balanceEvents/{write.key}"] = f"record of {event.name}"
+        if not event.is_of_group:
+            for copy in {process.product for process in self.processes.values()} or {product(edits=self.edits)}:
+                write = self._source_event(event, event.name, copy).write
+                self.names[f"groups/{GROUP}/balanceEvents/{write.key}"] = f"record of {event.name}"
         if event.name in self.world.held_back:
             return
         for number in range(self.world.copies):
             name = event.name + (f".{number}" if number else "")
             self.deliver(event, name, self.world.delivered_to.get(event.name))
 
-    def _source_event(self, event: Event, id_: str, process: Process | None, copy: Any = None) -> Any:
-        copy = process.product if process else copy
+    def _source_event(self, event: Event, id_: str, copy: Any) -> Any:
         version, read, change = copy.events.Version, self.reader.version, event.change
         kind = copy.sources.Kind.EXPENSE if "expenses/" in event.source else copy.sources.Kind.SETTLEMENT
         return copy.events.SourceEvent(

@@ -12,7 +12,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 from balance.core.ledger import Ledger
 from balance.core.money import MAX_TOTAL_MINOR, Unit
 from balance.database.firestore import DELETE, SERVER_TIME
-from balance.documents import balances
+from balance.documents import balances, rules
 from balance.documents.balances import (
     LOWER_ABOVE_BYTES,
     MAX_DOCUMENT_BYTES,
@@ -25,15 +25,17 @@ from balance.documents.balances import (
     Stored,
     size_bytes,
 )
+from balance.documents.settings import Settings
 from tests.sizes import document_bytes
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+BORN = datetime(2025, 3, 1, tzinfo=UTC)
 LEDGER: Ledger = {"USD": {("a", "b"): 1_250, ("a", "c"): -300, ("b", "c"): 50}, "JPY": {("a", "b"): -34}}
 
 
 def stored(balance: Balance, unit: Unit = Unit.MAJOR) -> dict[str, Any]:
     """The document as Firestore returns it."""
-    return {**balances.document("g", balance, NOW, unit), "lastUpdatedAt": NOW}
+    return {**balances.document("g", Stored(balance, NOW, BORN, 3), Settings(unit=unit)), "lastUpdatedAt": NOW}
 
 
 def row(uid: str, net: float, owes: dict[str, float] | None = None, owed_by: dict[str, float] | None = None) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def suggestion(debtor: str, creditor: str, amount: float, currency: str) -> dict
 
 
 def test_the_document_of_a_balance() -> None:
-    assert balances.document("g", balances.of_ledger(LEDGER), NOW, Unit.MAJOR) == {
+    assert balances.document("g", Stored(balances.of_ledger(LEDGER), NOW, BORN, 3), Settings(epoch=4)) == {
         "groupId": "g",
         "balancesByCurrency": {
             "JPY": {"a": row("a", 34, owed_by={"b": 34}), "b": row("b", -34, owes={"a": 34})},
@@ -65,7 +67,10 @@ def test_the_document_of_a_balance() -> None:
         ],
         "lastUpdatedAt": SERVER_TIME,
         "version": VERSION,
+        "rules": str(rules.current(Settings(epoch=4))),
         "asOf": NOW,
+        "incarnation": BORN,
+        "faults": 3,
         "detail": "pairs",
     }
 
@@ -248,7 +253,7 @@ def test_totals_beyond_what_converts_back_exactly_are_given_up() -> None:
 def test_a_stored_balance_reads_back() -> None:
     for detail in Detail:
         balance = balances.coarsened(balances.of_ledger(LEDGER), detail)
-        assert balances.parse(stored(balance), "g", Unit.MAJOR) == Stored(balance, NOW)
+        assert balances.parse(stored(balance), "g", Unit.MAJOR) == Stored(balance, NOW, BORN, 3)
 
 
 @pytest.mark.parametrize(

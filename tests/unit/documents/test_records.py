@@ -9,16 +9,18 @@ import pytest
 
 from balance.core.ledger import Ledger, Posting, delta
 from balance.database.firestore import SERVER_TIME, Create, Snapshot
+from balance.documents import rules
 from balance.documents.balances import VERSION
 from balance.documents.changes import GroupChange
 from balance.documents.outcome import Outcome
 from balance.documents.records import CorruptRecord, Record, creations, document, encode_delta, parse
+from balance.documents.settings import Settings
 from balance.documents.sources import MAX_SPLITS
 from balance.documents.writes import SourceWrite
 from tests.sizes import MAX_DOCUMENT_BYTES, document_bytes
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-LATER = NOW + timedelta(days=7)
+SETTINGS = Settings()
 DELTA: Ledger = {"USD": {("a", "b"): 50, ("b", "c"): -7}, "JPY": {("a", "c"): 1}}
 
 
@@ -29,34 +31,37 @@ def change(*, deleted: bool = False, delta: Ledger = DELTA, source: str = "expen
 
 def stored(**changes: Any) -> dict[str, Any]:
     """A record as it is read back."""
-    return {**document(change(), Outcome.APPLIED, LATER), "appliedAt": NOW, **changes}
+    return {**document(change(), Outcome.APPLIED, NOW, SETTINGS), "appliedAt": NOW, **changes}
 
 
 def test_a_record_holds_the_event_the_write_and_what_it_did() -> None:
-    fields = document(change(), Outcome.APPLIED, LATER)
+    fields = document(change(), Outcome.APPLIED, NOW, SETTINGS)
     encoded = fields.pop("delta")
     assert fields == {
         "eventId": "event-1",
         "source": "expenses/e",
         "updateTime": NOW,
         "version": VERSION,
+        "rules": str(rules.current(SETTINGS)),
         "outcome": "APPLIED",
         "appliedAt": SERVER_TIME,
-        "expireAt": LATER,
+        "expireAt": NOW + SETTINGS.record_ttl,
     }
     assert encoded == encode_delta(DELTA)
 
 
 def test_the_record_of_a_delete_holds_its_time_too() -> None:
-    assert document(change(deleted=True), Outcome.APPLIED, LATER)["deletedAt"] == NOW + timedelta(seconds=1)
+    assert document(change(deleted=True), Outcome.APPLIED, NOW, SETTINGS)["deletedAt"] == NOW + timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-@pytest.mark.parametrize("outcome", [Outcome.APPLIED, Outcome.REBUILT, Outcome.DISABLED, Outcome.GROUP_GONE])
+@pytest.mark.parametrize("outcome", [Outcome.APPLIED, Outcome.REBUILT, Outcome.DISABLED])
 def test_a_record_reads_back_as_it_was_written(deleted: bool, outcome: Outcome) -> None:
     made = change(deleted=deleted)
-    is_gap = outcome in (Outcome.DISABLED, Outcome.GROUP_GONE)
-    assert parse(document(made, outcome, LATER)) == Record(made.write, VERSION, is_gap, DELTA)
+    is_gap = outcome is Outcome.DISABLED
+    assert parse(document(made, outcome, NOW, SETTINGS)) == Record(
+        made.write, VERSION, str(rules.current(SETTINGS)), is_gap, DELTA
+    )
 
 
 def test_the_record_of_another_version_is_read_as_such() -> None:
@@ -69,8 +74,8 @@ def test_a_record_that_we_did_not_write_like_this_is_corrupt(name: str, value: o
     fields = stored(**{name: value})
     if value == "missing":
         del fields[name]
-    elif value == "x" and name in ("source", "outcome"):
-        return  # a string is what belongs there
+    elif (value == "x" and name in ("source", "outcome")) or (value is None and name == "delta"):
+        return  # a string is what belongs there; a delta may be left out
     with pytest.raises(CorruptRecord):
         parse(fields)
 
@@ -96,17 +101,17 @@ def test_only_writes_without_a_record_get_one() -> None:
     first, second = change(source="expenses/1"), change(source="expenses/2")
     missing = Snapshot("groups/g/balanceEvents/1", None, None, NOW)
     found = Snapshot("groups/g/balanceEvents/2", {"source": "expenses/2"}, NOW, NOW)
-    assert creations([first, second], [missing, found], Outcome.APPLIED, LATER) == [
-        Create(missing.path, document(first, Outcome.APPLIED, LATER))
+    assert creations([first, second], [missing, found], Outcome.APPLIED, SETTINGS) == [
+        Create(missing.path, document(first, Outcome.APPLIED, NOW, SETTINGS))
     ]
-    assert creations([first, second], [missing, missing], Outcome.REBUILT, LATER) == [
-        Create(missing.path, document(each, Outcome.REBUILT, LATER)) for each in (first, second)
+    assert creations([first, second], [missing, missing], Outcome.REBUILT, SETTINGS) == [
+        Create(missing.path, document(each, Outcome.REBUILT, NOW, SETTINGS)) for each in (first, second)
     ]
 
 
 def test_each_write_goes_with_its_own_record() -> None:
     with pytest.raises(ValueError, match="zip"):
-        creations([change()], [], Outcome.APPLIED, LATER)
+        creations([change()], [], Outcome.APPLIED, SETTINGS)
 
 
 def shares(payer: str, uids: list[str]) -> Ledger:
@@ -126,5 +131,5 @@ def test_the_record_of_the_largest_expense_fits_a_document() -> None:
     edited: Ledger = {"USD": {**shares(longest, uids)["USD"], **shares(other, uids)["USD"]}}
     for made in (created, edited):
         record = change(delta=made)
-        assert document_bytes("groups/g/balanceEvents/r", document(record, Outcome.APPLIED, LATER)) < MAX_DOCUMENT_BYTES
-        assert parse(document(record, Outcome.APPLIED, LATER)).delta == made
+        assert document_bytes("groups/g/balanceEvents/r", document(record, Outcome.APPLIED, NOW, SETTINGS)) < MAX_DOCUMENT_BYTES
+        assert parse(document(record, Outcome.APPLIED, NOW, SETTINGS)).delta == made

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balance.core.ledger import Ledger
-from balance.core.money import Unit
 from balance.documents import balances
+from balance.documents.settings import Settings
 from balance.operations.reconcile import Difference, compare
 
 Document = dict[str, Any]
@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def document(ledger: Ledger) -> Document:
-    fields = balances.document("g", balances.of_ledger(ledger), NOW, Unit.MAJOR)
+    fields = balances.document("g", balances.Stored(balances.of_ledger(ledger), NOW, NOW), Settings())
     return {name: value for name, value in fields.items() if name not in ("asOf", "lastUpdatedAt")}
 
 
