@@ -87,7 +87,7 @@ def product(*, later: bool = False, new_rules: bool = False, small: bool = False
 
 
 @cache
-def settings_of(copy: Product, *, nested: bool, minor_units: bool) -> Any:
+def settings_of(copy: Product, *, nested: bool = False, minor_units: bool = False, epoch: int = 0) -> Any:
     """The product's settings, as from a deployment's environment."""
     parent = "groups/{groupId}/" if nested else ""
     return copy.settings.from_environment(
@@ -95,6 +95,7 @@ def settings_of(copy: Product, *, nested: bool, minor_units: bool) -> Any:
             "EXPENSES_COLLECTION": f"{parent}expenses",
             "SETTLEMENTS_COLLECTION": f"{parent}settlements",
             "AMOUNT_UNIT": "minor" if minor_units else "major",
+            "EPOCH": str(epoch),
         }
     )
 

@@ -6,7 +6,7 @@ step's footprint. Everything is decided by these choices: times come from a cloc
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from tests.simulation.explorer.world import (
     Actor,
     Client,
     Code,
-    DeleteBelow,
+    DeleteGroup,
     Expire,
     Failure,
     NightlyCheck,
@@ -127,7 +127,7 @@ class Process:
         self._execution = execution
         self.keeper = copy.bookkeeper.Bookkeeper(
             self.firestore,
-            settings_of(copy, nested=execution.world.nested, minor_units=False),
+            settings_of(copy, nested=execution.world.nested, epoch=code.epoch),
             updates_on=self._read_switch,
             retry=copy.retry.Retry(sleep=lambda s: None, jitter=lambda: 0.0),
             new_signal=lambda: Signal(execution),
@@ -192,6 +192,7 @@ class Execution:
         self.repaired: list[str] = []
         """What the nightly check found, other than fine."""
         self._clock_us = START_US
+        self._position = 0
         # Without the engine's memory of contention, which spares retries: more can happen.
         self.engine = Engine(DATABASE, lambda: self._clock_us, settings=EngineSettings(contention_memory_us=0))
         self.engine.subscribe(self._on_commit)
@@ -221,6 +222,7 @@ class Execution:
     def take(self, thread: Thread, failure: Failure | None, position: int) -> Footprint:
         """Let an actor take its step, the one at this position, and go on to its next; returns the step's footprint."""
         self._clock_us += TICK_US
+        self._position = position
         touched = self._touched
         touched.reads = touched.writes = 0
         self._resume(thread, failure)
@@ -446,7 +448,7 @@ class Execution:
 
     def _prepare(self, step: Step, name: str) -> None:
         match step:
-            case Write() | DeleteBelow():
+            case Write() | DeleteGroup():
                 self.spawn(name, partial(self._do, step))
             case Pause(us):
                 self._clock_us += us
@@ -469,15 +471,15 @@ class Execution:
             case NightlyCheck(process):
                 self._check(process_name=process)
 
-    def _do_all(self, steps: Sequence[Write | DeleteBelow]) -> None:
+    def _do_all(self, steps: Sequence[Write | DeleteGroup]) -> None:
         for step in steps:
             self._do(step)
 
-    def _do(self, step: Write | DeleteBelow) -> None:
+    def _do(self, step: Write | DeleteGroup) -> None:
         if isinstance(step, Write):
             self._write(step)
         else:
-            self._delete_below(step)
+            self._delete_group(step)
 
     def _write(self, write: Write) -> None:
         document = ROOT + write.path
@@ -497,33 +499,42 @@ class Execution:
             lambda: self.resources.of(self.engine.footprint_of_commit([message])),
         )
 
-    def _delete_below(self, delete: DeleteBelow) -> None:
-        kinds = {
-            "b": [f"groups/{GROUP}/metadata"],
-            "r": [f"groups/{GROUP}/balanceEvents"],
-            "f": [f"groups/{GROUP}/balanceFaults"],
-            "e": [f"groups/{GROUP}/{kind}" if self.world.nested else kind for kind in ("expenses", "settlements")],
-        }
-        letters = delete.order.replace("g", "")
-        listed = [] if delete.lists_again else self._list([kind for letter in letters for kind in kinds[letter]])
-        for letter in delete.order:
-            if letter == "g":
-                self._write(Write(f"groups/{GROUP}", None))
-            elif not delete.lists_again:
-                for path in listed:
-                    if path.rpartition("/")[0] in kinds[letter]:
-                        self._write(Write(path, None))
-            else:
-                while found := self._list(kinds[letter]):
-                    self._write(Write(found[0], None))
+    def _delete_group(self, delete: DeleteGroup) -> None:
+        group = f"groups/{GROUP}"
+        name = self.running.name
+        round_ = 0
+        while (found := self._list_below(group)) and (delete.lists_again or not round_):
+            round_ += 1
+            paths = [*found, *([] if delete.group_last else [group])]
+            self._in_parallel({f"{name} deletes {self.shown([path])} ({round_})": Write(path, None) for path in paths})
+        if delete.group_last or not round_:
+            self._write(Write(group, None))
 
-    def _list(self, collections: Sequence[str]) -> list[str]:
-        call = EngineFootprint(queries=frozenset(ROOT + collection for collection in collections))
+    def _in_parallel(self, writes: Mapping[str, Write]) -> None:
+        """Make these writes in actors of their own, and wait for all of them."""
+        waiter, missing = self.running, set(writes)
+
+        def body(name: str) -> None:
+            self._write(writes[name])
+            # What the waiter does next happens after all of these, whichever is the last.
+            waiter.enablers |= 1 << self._position
+            missing.remove(name)
+            if not missing:
+                self.wake(waiter)
+
+        for name in writes:
+            self.spawn(name, partial(body, name))
+        self.park()
+
+    def _list_below(self, document: str) -> list[str]:
+        """The paths of all documents below one, as listed at once."""
+        kinds = ("metadata", "balanceEvents", "balanceFaults", "expenses", "settlements")
+        call = EngineFootprint(queries=frozenset(f"{ROOT}{document}/{kind}" for kind in kinds))
 
         def paths() -> list[str]:
-            return sorted(path for path in self.audit.documents if path.rpartition("/")[0] in collections)
+            return sorted(path for path in self.audit.documents if path.startswith(document + "/"))
 
-        listed: list[str] = self.step(f"list {self.shown(collections)}", paths, self.resources.of(call))
+        listed: list[str] = self.step("lists what is below the group", paths, self.resources.of(call))
         return listed
 
     def _turn(self, process: Process, turns: Sequence[bool]) -> None:

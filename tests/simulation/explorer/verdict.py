@@ -49,13 +49,16 @@ def _at_rest(run: Execution) -> State:
             raise Discrepancy("at rest: a balance stands of a group that is gone")
         return State.GONE
     stored = audit.balance(GROUP)
-    version = _final_version(run)
     if stored is None:
         state = State.ABSENT
     elif stored.version == 0:
         state = State.STALE
+    elif stored.version != _final_version(run) or _epoch(run) != world.final.epoch:
+        state = State.OLDER
+    elif stored.incarnation != audit.created(GROUP):
+        state = State.EARLIER
     else:
-        state = State.RIGHT if stored.version == version else State.OLDER
+        state = State.RIGHT
         try:
             audit.check(GROUP, stored)
         except Discrepancy as error:
@@ -77,6 +80,11 @@ def _check_repaired(run: Execution, when: str) -> None:
 
 def _final_version(run: Execution) -> int:
     return LATER_VERSION if run.world.final.is_later else VERSION
+
+
+def _epoch(run: Execution) -> int:
+    fields = run.reader.fields(run.audit.documents[BALANCE])
+    return int(fields["rules"].partition(":")[0])
 
 
 def end(run: Execution) -> str:

@@ -29,6 +29,8 @@ class State(StrEnum):
     STALE = "stale"
     OLDER = "older"
     """Of an older version or epoch, or other rules: whoever reads it with the final code knows."""
+    EARLIER = "of an earlier group"
+    """Of one that has been deleted since: whoever sees both documents knows."""
     GONE = "gone"
     """The group does not exist, nor a balance of it."""
 
@@ -47,15 +49,15 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteBelow:
-    """Deletes what lies below the group, one document after the other, the kinds in this order.
+class DeleteGroup:
+    """Deletes the group with everything below it: lists it, and deletes what was found in parallel, hence in every order.
 
-    Letters: `b` the balance, `r` records, `f` faults, `e` expenses, `g` the group's own document. With `lists_again` each
-    kind is listed until nothing is left; otherwise everything is listed once, at first, and what is written later stays.
+    The group's own document goes last, as with the official clients, or with the others. With `lists_again` all that is listed
+    until nothing is left; otherwise what is written after the first listing stays.
     """
 
-    order: str
     lists_again: bool = False
+    group_last: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +77,14 @@ class Repair:
     """A rebuild: only before the actors begin."""
 
 
-Step = Write | DeleteBelow | Pause | Expire | Repair
+Step = Write | DeleteGroup | Pause | Expire | Repair
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
     """The app: does one step after the other."""
 
-    steps: tuple[Write | DeleteBelow, ...]
+    steps: tuple[Write | DeleteGroup, ...]
     name: str = "app"
 
 
@@ -132,6 +134,7 @@ class Code:
     """The version after this one."""
     new_rules: bool = False
     """The later version understands a currency more."""
+    epoch: int = 0
     updates_on: bool = True
 
 

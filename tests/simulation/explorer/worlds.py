@@ -14,6 +14,7 @@ from tests.simulation.explorer.world import (
     UNKNOWN_OUTCOME,
     Client,
     Code,
+    DeleteGroup,
     Expire,
     NightlyCheck,
     Pause,
@@ -240,7 +241,7 @@ def _faults() -> Iterator[World]:
 
 
 def _versions() -> Iterator[World]:
-    older = {"e1#1": "the older code", "e1#2": "the older code"}
+    older = dict.fromkeys(("group#1", "e1#1", "e1#2"), "the older code")
     yield World(
         name="older and newer code",
         about="one edit goes to older code, another document to newer code",
@@ -319,6 +320,109 @@ def _nightly() -> Iterator[World]:
     )
 
 
+def _groups() -> Iterator[World]:
+    settled = (THE_GROUP, expense(4, nested=True))
+    goes_on = app(expense(1, "e2", nested=True), name="app 2")
+    edits = app(expense(5, nested=True), name="app 2")
+    for listing, again in (("one listing", False), ("repeated listing", True)):
+        for place, last in (("", True), (", group in any place", False)):
+            delete = DeleteGroup(lists_again=again, group_last=last)
+            comes_back = Client((delete, THE_GROUP))
+            writes_again = Client((delete, THE_GROUP, expense(9, "e3", nested=True)))
+            how = f"{listing}{place}"
+            for name, about, actors in (
+                ("group deleted", "the group goes with everything below it", (Client((delete,)),)),
+                ("group deleted, rebuild", "under a rebuild", (Client((delete,)), Rebuild())),
+                ("group deleted, write", "while a client goes on writing", (Client((delete,)), goes_on)),
+                (
+                    "group deleted, edit, rebuild",
+                    "under a rebuild, while a client edits",
+                    (Client((delete,)), edits, Rebuild()),
+                ),
+                ("group comes back", "it is deleted and created again", (comes_back,)),
+                ("group comes back, rebuild", "under a rebuild", (comes_back, Rebuild())),
+                ("group comes back, write", "while a client goes on writing", (comes_back, goes_on)),
+                ("group comes back, edit, rebuild", "under a rebuild, while a client edits", (comes_back, edits, Rebuild())),
+                ("group comes back and is written to", "and gets an expense", (writes_again,)),
+                ("group comes back and is written to, rebuild", "under a rebuild", (writes_again, Rebuild())),
+            ):
+                yield World(name=f"{name} ({how})", about=about, before=settled, actors=actors, nested=True)
+            yield World(
+                name=f"group deleted under its first balance ({how})",
+                about="the event of its creation is still under way",
+                before=settled,
+                held_back=frozenset({"group#1", "e1#1"}),
+                actors=(Redeliver("group#1"), Redeliver("e1#1"), Client((delete,))),
+                nested=True,
+            )
+            yield World(
+                name=f"group comes back under its first balance ({how})",
+                about="and is created again meanwhile",
+                before=settled,
+                held_back=frozenset({"group#1", "e1#1"}),
+                actors=(Redeliver("group#1"), Redeliver("e1#1"), comes_back),
+                nested=True,
+            )
+
+
+def _more_groups() -> Iterator[World]:
+    leaves = Write(f"groups/{GROUP}", None)
+    yield World(
+        name="first balance",
+        about="a group is created and written to at once",
+        actors=(app(THE_GROUP, expense(1), expense(3)),),
+    )
+    yield World(name="first balance, rebuild", about="beside a rebuild", actors=(app(THE_GROUP, expense(1)), Rebuild()))
+    yield World(
+        name="expenses before their group",
+        about="a group is created after its first expense",
+        actors=(app(expense(1), THE_GROUP), app(expense(2, "e2"), name="app 2")),
+    )
+    yield World(
+        name="only the document comes back",
+        about="nothing below the group is deleted",
+        before=SETTLED,
+        actors=(app(leaves, THE_GROUP), app(expense(5), name="app 2")),
+    )
+    yield World(
+        name="only the document comes back, rebuild",
+        about="beside a rebuild",
+        before=SETTLED,
+        actors=(app(leaves, THE_GROUP), app(expense(5), name="app 2"), Rebuild()),
+    )
+    yield World(
+        name="balance deleted by hand, rebuild",
+        about="somebody deletes the balance while an event comes, under a rebuild",
+        before=SETTLED,
+        actors=(app(expense(5)), app(Write(f"groups/{GROUP}/metadata/balance", None), name="hand"), Rebuild()),
+        may_be=frozenset({State.ABSENT}),
+    )
+
+
+def _epochs() -> Iterator[World]:
+    missed = (*SETTLED, expense(5))
+    yield World(
+        name="reinstalled",
+        about="the functions were away and missed an edit; they come back in a higher epoch",
+        before=missed,
+        held_back=frozenset({"e1#2"}),
+        delivered_to=dict.fromkeys(("group#1", "e1#1"), "the older code"),
+        processes=OLD,
+        final=Code(epoch=1),
+        actors=(app(expense(1, "e2")), app(expense(2, "e3"), name="app 2")),
+    )
+    yield World(
+        name="lower and higher epoch",
+        about="one edit goes to code of the lower epoch, another document to code of the higher one",
+        before=SETTLED,
+        delivered_to=dict.fromkeys(("group#1", "e1#1", "e1#2"), "the older code"),
+        processes=OLD,
+        final=Code(epoch=1),
+        actors=_TWO_DOCUMENTS,
+        may_be=frozenset({State.OLDER}),
+    )
+
+
 def _with_failures(worlds: Iterable[World]) -> Iterator[World]:
     for world in worlds:
         yield world
@@ -336,6 +440,9 @@ def _all() -> Iterator[World]:
     yield from _with_failures(_versions())
     yield from _with_failures(_ages())
     yield from _with_failures(_nightly())
+    yield from _with_failures(_more_groups())
+    yield from _with_failures(_epochs())
+    yield from _with_failures(_groups())
     for world in (*_writes(), *_deletes()):
         if "rebuild" in world.name:
             yield world.failing("a failing read", READ_FAILS)
