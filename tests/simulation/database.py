@@ -6,28 +6,21 @@ fail, or its process die. Requests, answers and errors are encoded, decoded and 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
-from functools import cache, lru_cache
 from random import Random
 from typing import Any
 
 import grpc
-from google.api_core.exceptions import from_grpc_status
-from google.cloud.firestore_v1.services.firestore import FirestoreClient
-from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
 from emulator.engine import Engine, ReadResult
 from emulator.errors import RpcError
-from emulator.query import PreparedQuery
 from emulator.transactions import Waiting
 from tests.simulation.product import Product
 from tests.simulation.profile import SECOND_US, Chaos, Fate, Profile
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.translation import ROOT, Translator
 from tests.simulation.values import Reader, shuffled, to_time, to_us
 
-DATABASE = "projects/demo/databases/(default)"
-ROOT = f"{DATABASE}/documents/"
 _CONFLICTS = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.ABORTED,
@@ -94,20 +87,6 @@ class Network:
         return found
 
 
-@cache
-def codec(product: Product) -> Any:
-    """The product's own store, of which only the requests and answers are used: its client is never called."""
-    transport = FirestoreGrpcTransport(channel=grpc.insecure_channel("127.0.0.1:1"))
-    return product.sdk.SdkFirestore(FirestoreClient(transport=transport), DATABASE, is_emulator=True)
-
-
-@lru_cache(maxsize=1_000)
-def prepared(product: Product, query: Any) -> PreparedQuery:
-    """The engine's form of a query; most are asked again and again, in every schedule."""
-    request = codec(product).query_request(query)
-    return PreparedQuery(request.parent, request.structured_query)
-
-
 class SimulatedFirestore:
     """The database as one process sees it."""
 
@@ -116,7 +95,7 @@ class SimulatedFirestore:
         self.product = product
         self.die = die
         self.is_alive = is_alive
-        self.sdk = codec(product)
+        self.translator = Translator(product, network.reader, network.arranged, decodes=network.real_codec)
         self._refuted: set[tuple[str, int]] = set()
         """Conditions (a document's name and update time) that did not hold when this process was told that one did not."""
 
@@ -130,7 +109,7 @@ class SimulatedFirestore:
         self.before_read(in_transaction=False)
         engine = self.network.engine
         read = self.call(lambda: engine.get([ROOT + path for path in paths], None, at_us), past=read_time is not None)
-        return self.snapshots(paths, read)
+        return self.translator.snapshots(paths, read)
 
     def query(self, query: Any, *, read_time: datetime | None = None) -> Iterator[Any]:
         """See Firestore.query."""
@@ -138,14 +117,14 @@ class SimulatedFirestore:
         self.before_read(in_transaction=False)
         if self.network.slow_queries:
             self.network.scheduler.sleep(int(self.network.random.random() ** 3 * 2 * SECOND_US))
-        engine, prepared = self.network.engine, self.prepared(query)
-        result = self.call(lambda: engine.query(prepared, None, at_us), past=read_time is not None)
-        yield from self.matches(query, prepared, result)
+        engine, plan = self.network.engine, self.translator.query(query)
+        result = self.call(lambda: engine.query(plan, None, at_us), past=read_time is not None)
+        yield from self.translator.matches(query, result)
 
     def commit(self, writes: Iterable[Any], *, timeout_s: float | None = None, max_bytes: int | None = None) -> datetime:
         """See Firestore.commit."""
         network, errors = self.network, self.product.firestore
-        messages = [self.sdk.write(write) for write in writes]
+        messages = [self.translator.write(write) for write in writes]
         if max_bytes is not None and sum(message.ByteSize() for message in messages) > max_bytes:
             raise errors.TooLarge(max_bytes)
         stale = [condition for condition in map(_condition, messages) if condition in self._refuted]
@@ -188,10 +167,6 @@ class SimulatedFirestore:
         (found,) = read.documents
         return found is not None and found.update_time.ToMicroseconds() == update_time_us
 
-    def prepared(self, query: Any) -> PreparedQuery:
-        """The engine's form of a query."""
-        return prepared(self.product, query)
-
     def before_read(self, *, in_transaction: bool) -> None:
         """Let time pass, and perhaps fail."""
         network = self.network
@@ -228,8 +203,7 @@ class SimulatedFirestore:
                 return answer.result()
             return answer
         except RpcError as error:
-            with self.product.sdk.translated(commit=commit, past=past, conditional=conditional):
-                raise from_grpc_status(error.code, error.message) from error
+            self.translator.fail(error, commit=commit, past=past, conditional=conditional)
 
     def _wait(self, answer: Waiting[Any], timeout_us: int | None) -> None:
         """Wait for locks. Beyond the time the server may or may not notice that nobody waits any more."""
@@ -256,33 +230,6 @@ class SimulatedFirestore:
                 answer.cancel()
             raise self.product.firestore.TransientError(Fate.LATE)
 
-    def snapshots(self, paths: Sequence[str], read: Any) -> list[Any]:
-        """The answer to a get."""
-        read_time = to_time(read.read_time_us)
-        return [self.snapshot(*pair, read_time) for pair in zip(paths, read.documents, strict=True)]
-
-    def snapshot(self, path: str, document: Any, read_time: datetime) -> Any:
-        """One document as the product sees it."""
-        if document is None:
-            return self.product.firestore.Snapshot(path, None, None, read_time)
-        if self.network.real_codec:
-            return self.decoded(document, read_time)
-        return self.product.firestore.Snapshot(
-            path, *self.network.reader.version(document), read_time, self.network.reader.created(document)
-        )
-
-    def decoded(self, document: Any, read_time: datetime) -> Any:
-        """A document as the product's own codec has it."""
-        snapshot = self.sdk.snapshot(document, self.product.sdk.to_timestamp(read_time))
-        return replace(snapshot, fields=self.network.arranged(snapshot.fields))
-
-    def matches(self, query: Any, prepared: PreparedQuery, result: Any) -> list[Any]:
-        """The answer to a query."""
-        read_time = to_time(result.read_time_us)
-        if query.select is not None:
-            return [self.decoded(prepared.project(document), read_time) for document in result.value]
-        return [self.snapshot(document.name[len(ROOT) :], document, read_time) for document in result.value]
-
 
 class SimulatedTransaction:
     """One attempt at a read-write transaction."""
@@ -303,14 +250,15 @@ class SimulatedTransaction:
         firestore = self._firestore
         id_ = self._before_read()
         engine = firestore.network.engine
-        return firestore.snapshots(paths, firestore.call(lambda: engine.get([ROOT + path for path in paths], id_)))
+        read = firestore.call(lambda: engine.get([ROOT + path for path in paths], id_))
+        return firestore.translator.snapshots(paths, read)
 
     def query(self, query: Any) -> list[Any]:
         """See Transaction.query."""
         firestore = self._firestore
         id_ = self._before_read()
-        engine, prepared = firestore.network.engine, firestore.prepared(query)
-        return firestore.matches(query, prepared, firestore.call(lambda: engine.query(prepared, id_)))
+        engine, plan = firestore.network.engine, firestore.translator.query(query)
+        return firestore.translator.matches(query, firestore.call(lambda: engine.query(plan, id_)))
 
     def _before_read(self) -> bytes:
         self._firestore.before_read(in_transaction=True)
@@ -325,7 +273,7 @@ class SimulatedTransaction:
         """See Transaction.commit."""
         firestore, network, id_ = self._firestore, self._firestore.network, self._id
         assert id_ is not None, "the first read of a transaction is a get"
-        messages = [firestore.sdk.write(write) for write in writes]
+        messages = [firestore.translator.write(write) for write in writes]
         network.scheduler.sleep(network.latency_us())
         fate = network.chaos.of_commit()
         if fate is not None:

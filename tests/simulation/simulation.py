@@ -8,7 +8,7 @@ drains, the auditor compares every balance and fault with the documents, and eve
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -23,13 +23,13 @@ from emulator.engine import Settings as EngineSettings
 from tests.simulation.app import App, Log, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
-from tests.simulation.database import DATABASE, ROOT, Network, SimulatedFirestore
-from tests.simulation.product import LATER_VERSION, Edit, Product, product
-from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Roll, draw
+from tests.simulation.database import Network, SimulatedFirestore
+from tests.simulation.product import LATER_VERSION, Edit, Product, product, settings_of
+from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, START_US, Roll, draw
 from tests.simulation.scheduler import Scheduler, Signal, kill
+from tests.simulation.translation import DATABASE, ROOT
 from tests.simulation.values import Reader, to_time, to_us
 
-START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00Z
 MAX_STEPS = 60_000
 MOST_ATTEMPTS_AT_REST = 12
 RECORD_TTL_US = 7 * DAY_US
@@ -291,7 +291,7 @@ class Simulation:
         firestore = SimulatedFirestore(self.network, copy, partial(self._die, process), lambda: process.is_alive)
         process.keeper = copy.bookkeeper.Bookkeeper(
             firestore,
-            _settings(copy, nested=profile.nested, minor_units=profile.minor_units),
+            settings_of(copy, nested=profile.nested, minor_units=profile.minor_units),
             updates_on=lambda: process.updates_on,
             retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
             start=partial(self._start_job, process),
@@ -622,16 +622,3 @@ class Simulation:
         hours, rest_us = divmod(rest_us, HOUR_US)
         minutes, rest_us = divmod(rest_us, MINUTE_US)
         self._print(f"{days}d {hours:02}:{minutes:02}:{rest_us / SECOND_US:09.6f}  {who:<12} {what}")
-
-
-@cache
-def _settings(copy: Product, *, nested: bool, minor_units: bool) -> Any:
-    """The product's settings, as from a deployment's environment."""
-    parent = "groups/{groupId}/" if nested else ""
-    return copy.settings.from_environment(
-        {
-            "EXPENSES_COLLECTION": f"{parent}expenses",
-            "SETTLEMENTS_COLLECTION": f"{parent}settlements",
-            "AMOUNT_UNIT": "minor" if minor_units else "major",
-        }
-    )
