@@ -46,6 +46,10 @@ class ExploredFirestore:
         call = engine.footprint_of_get(names)
         if read_time is not None:
             read = self._past(partial(engine.get, names, None, to_us(read_time)), call, read_time)
+        elif timeout_s is not None:
+            # Who is in such a hurry makes no snapshot of it.
+            shown = self.execution.shown(paths)
+            read = self.call(f"get {shown}", partial(engine.get, names), self.execution.resources.of(call), _ON_READ)
         else:
             footprint = self.execution.resources.of_instant(call)
             read = self.call(f"get {self.execution.shown(paths)}", partial(engine.get, names), footprint, _ON_READ)
