@@ -24,7 +24,7 @@ from unittest.mock import patch
 from google.cloud import firestore
 
 from bench.measure import cpu_seconds, resident_bytes
-from runner.functions import platform_environment
+from runner.function_server import platform_environment
 from runner.manifest import Function, HttpsTrigger
 from runner.processes import free_port
 from runner.session import call
