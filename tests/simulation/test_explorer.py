@@ -53,7 +53,7 @@ WEAKENED = ("read-without-lock", "record-after", "newer-records-ignored")
 def test_the_reduction_leaves_out_no_end(world: World) -> None:
     full = Exploration(world, Mode.FULL, collects_ends=True).run()
     reduced = Exploration(world, Mode.REDUCED, collects_ends=True).run()
-    bounded = Exploration(world, Mode.BOUNDED, collects_ends=True).run()
+    bounded = Exploration(world, Mode.MERGED, collects_ends=True).run()
     assert full.is_exhausted
     assert reduced.ends == full.ends
     assert bounded.ends == full.ends

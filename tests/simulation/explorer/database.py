@@ -46,9 +46,14 @@ class ExploredFirestore:
             read = self._past(partial(engine.get, names, None, to_us(read_time)), call, read_time)
         else:
             footprint = self.execution.resources.of_instant(call)
-            read = self.call(f"get {self.execution.shown(paths)}", partial(engine.get, names), footprint, _ON_READ)
-            self._instant_us = read.read_time_us
+            read = self.call(f"get {self.execution.shown(paths)}", partial(self._get_present, names), footprint, _ON_READ)
         return self.translator.snapshots(paths, read)
+
+    def _get_present(self, names: Sequence[str]) -> Any:
+        read = self.execution.engine.get(names)
+        self._instant_us = read.read_time_us
+        self.execution.instants.read(read.read_time_us)
+        return read
 
     def query(self, query: Any, *, read_time: datetime | None = None) -> Iterator[Any]:
         """See Firestore.query."""

@@ -26,6 +26,7 @@ from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
 from tests.simulation.explorer.database import ExploredFirestore
 from tests.simulation.explorer.footprint import NOTHING, Footprint, Resources
+from tests.simulation.explorer.state import Instants, States, digest
 from tests.simulation.explorer.world import (
     GROUP,
     Actor,
@@ -69,12 +70,14 @@ class Thread:
     greenlet: Any = None
     label: str | None = None
     """The step that it is about to take; None while it waits, and when it is done."""
+    last_label: str = ""
     failures: frozenset[Failure] = frozenset()
     """What may go wrong with that step."""
     enablers: int = 0
     """The steps that brought it here, by bits of their position."""
     is_done: bool = False
-    transactions: int = 0
+    knows: str = ""
+    """A digest of all that it was answered: where it is follows from that. Kept when states are told apart."""
 
 
 class Signal:
@@ -120,6 +123,8 @@ class Process:
         self.is_alive = True
         self.updates_on = code.updates_on
         self.threads: list[Thread] = []
+        self.line: list[str] = []
+        """Who has joined the group's line and has not been answered."""
         self.resource = execution.resources("process " + name)
         self.switch = execution.resources("switch of " + name)
         self.product = copy = product(later=code.is_later, new_rules=code.new_rules, edits=execution.edits)
@@ -177,8 +182,10 @@ class _Touched:
 class Execution:
     """A world under way. To be closed: its actors are greenlets that would wait for ever."""
 
-    def __init__(self, world: World, resources: Resources, edits: tuple[Edit, ...] = ()) -> None:
+    def __init__(self, world: World, resources: Resources, edits: tuple[Edit, ...] = (), *, tells_states: bool = False) -> None:
+        """`tells_states`: keep what is needed to tell the states that it comes to."""
         self.world = world
+        self.tells_states = tells_states
         self.edits = edits
         self.resources = resources
         self.threads: list[Thread] = []
@@ -200,8 +207,8 @@ class Execution:
         self.audit = Audit(_Traits(world.nested, world.final.new_rules, switches_off=world.reads_switch), self.reader.fields)
         self.names: dict[str, str] = {}
         """Of documents whose path is a hash: a record by the name of its write."""
-        self.instants: dict[int, str] = {}
-        """Names for times: of each write of a source."""
+        self.instants = Instants()
+        self.states = States(self)
         self.running: Thread
         self._hub = getcurrent()
         self._ready: deque[Thread] = deque()
@@ -328,7 +335,7 @@ class Execution:
         A failure without effect is raised before the action, any other after it. `late` has the action happen later.
         """
         thread = self.running
-        thread.label = label
+        thread.label = thread.last_label = label
         thread.failures = failures
         failure: Failure | None = self._hub.switch()
         if self.is_over:
@@ -338,11 +345,11 @@ class Execution:
             self.touch((process.resource, 0))
         if failure is not None:
             self.failures_left -= 1
-        if failure is Failure.LOST:
-            raise self._transient(thread, failure)
-        if failure is Failure.LATE:
-            assert late is not None
-            late()
+        if failure in (Failure.LOST, Failure.LATE):
+            if failure is Failure.LATE:
+                assert late is not None, "only a commit comes late"
+                late()
+            self._learn(thread, failure, None)
             raise self._transient(thread, failure)
         answer = self._act(thread, action, footprint() if callable(footprint) else footprint, failure)
         if failure in (Failure.UNKNOWN, Failure.READ_FAILS):
@@ -362,7 +369,12 @@ class Execution:
             answer.on_ready(partial(self._on_granted, thread, footprint))
             self.park()
             answer = _outcome(answer.result)
+        self._learn(thread, failure, answer)
         return answer
+
+    def _learn(self, thread: Thread, failure: Failure | None, answer: Any) -> None:
+        if self.tells_states:
+            thread.knows = digest((thread.knows, thread.last_label, failure, self.states.answer(answer)))
 
     def _on_granted(self, thread: Thread, footprint: Footprint) -> None:
         # What a woken actor does is done in the step of whoever released the lock.
@@ -421,6 +433,12 @@ class Execution:
             code = self.world.processes.get(name.rstrip("'"), self.world.final)
             found = self.processes[name] = Process(self, name, code)
         return found
+
+    def transactions(self) -> Iterator[tuple[str, int, bytes]]:
+        """All that processes have begun: the process's name, a number, the id."""
+        for process in self.processes.values():
+            for number, id_ in enumerate(process.firestore.transactions):
+                yield process.name, number, id_
 
     # Names, for traces
 
@@ -612,9 +630,13 @@ class Execution:
             copy = process.product
             for _ in range(_MOST_ATTEMPTS):
                 if self.world.in_one_process:
-                    self.step("joins the line", lambda: None)
+                    self.step("joins the line", lambda: process.line.append(name))
                 try:
-                    outcomes = handle()
+                    try:
+                        outcomes = handle()
+                    finally:
+                        if self.world.in_one_process:
+                            process.line.remove(name)
                 except copy.firestore.TransientError:
                     continue
                 except copy.changes.NewerVersion:
@@ -656,7 +678,8 @@ class Execution:
 
     def _emit(self, event: Event) -> None:
         self.events.append(event)
-        self.instants[event.change.commit_time_us] = event.name
+        fields = None if event.change.after is None else self.reader.fields(event.change.after)
+        self.instants.write(event.change.commit_time_us, f"{event.name} {digest(fields)[:8]}")
         if not event.is_of_group:
             for copy in {process.product for process in self.processes.values()} or {product(edits=self.edits)}:
                 write = self._source_event(event, event.name, copy).write
@@ -689,9 +712,11 @@ def _outcome(action: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def execution(world: World, resources: Resources, edits: tuple[Edit, ...] = ()) -> Iterator[Execution]:
+def execution(
+    world: World, resources: Resources, edits: tuple[Edit, ...] = (), *, tells_states: bool = False
+) -> Iterator[Execution]:
     """One execution, closed at the end."""
-    run = Execution(world, resources, edits)
+    run = Execution(world, resources, edits, tells_states=tells_states)
     try:
         yield run
     finally:

@@ -165,6 +165,8 @@ class World:
     most_failures: int = 1
     preemptions: int | None = None
     """At most so many switches away from an actor that could go on; None for all interleavings."""
+    merges: bool = False
+    """Explored by states rather than by races, also without a bound: better for many actors that do much of the same."""
     nested: bool = False
     """Expenses lie below their group."""
     event_time_error_us: int = 0
