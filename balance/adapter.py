@@ -6,8 +6,11 @@ Each function receives a document's fields as the app wrote them and returns the
 - settlement: `groupId`, `payerId`, `payeeId`, `amount`, `currency`, `deletedAt`
 - group: `members` (a list of uids, or a map keyed by uid)
 
-Rename, do not judge: leave a field away when the app's is absent, pass values on as they are, raise nothing; the parser
-validates all of it and reports a malformed document. `deletedAt` is null or absent for a live document.
+Rename, do not judge: leave a field away when the app's is absent, pass values on as they are; the parser validates all of it
+and reports a malformed document. What an adapter raises is a fault of that document, which then is in no balance. For a
+document that is none of ours, such as a draft, return None. `deletedAt` is null or absent for a live document.
+
+What this module means is part of the rules that every balance bears: after a change, and a deployment, all are rebuilt.
 """
 
 from balance.database.firestore import Fields
@@ -19,12 +22,12 @@ MEMBERS_FIELD = "members"
 """The field of the app's groups in which a member's groups are searched."""
 
 
-def expense(fields: Fields) -> Fields:
+def expense(fields: Fields) -> Fields | None:
     """An expense under the contract's field names."""
     return fields
 
 
-def settlement(fields: Fields) -> Fields:
+def settlement(fields: Fields) -> Fields | None:
     """A settlement under the contract's field names."""
     return fields
 

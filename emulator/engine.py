@@ -20,8 +20,9 @@ which all it had read was true, and its commit is ABORTED. The same happens afte
 locks the documents that it returns; that no others have come to match is verified by running it again, at each further
 read and at commit.
 
-For a second after a transaction lost a document to another, transactions lock it exclusively from their first read on.
-They stand in line, oldest first, instead of reading all at once and then failing all but one.
+For a second after a transaction lost a document to another, those who read it *reserve* it, and so does the retry of the
+one that lost. They stand in line, oldest first, instead of reading all at once and then failing all but one. This is
+ours: production does not tell whether it has a like.
 
 **Optimistic read-write transactions** see the instant of their first read and lock nothing before they commit. A commit
 with writes is ABORTED if anything that was read, found missing or queried is different by then. A transaction chooses
@@ -38,6 +39,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -45,12 +47,15 @@ import grpc
 from emulator.changes import Change
 from emulator.errors import RpcError
 from emulator.footprints import Footprint, HeldLock, changed_collections, queried_collections
-from emulator.locks import LockTable, Owner, Request
+from emulator.indexes import Indexes
+from emulator.locks import LockTable, Mode, Owner, Request
 from emulator.names import check_document_name
+from emulator.planning import candidates_in
 from emulator.query import PreparedQuery
 from emulator.statistics import Statistics
 from emulator.store import Document, Store
 from emulator.transactions import Transaction, Waiting
+from emulator.values import name_key
 from emulator.writes import Applied, apply, check_transforms
 
 T = TypeVar("T")
@@ -58,6 +63,8 @@ T = TypeVar("T")
 SECOND_US = 1_000_000
 # How long superseded versions may outlive their time, so that they are dropped in batches.
 FORGET_INTERVAL_US = 1 * SECOND_US
+# Of so many failed attempts it is known over which document they failed.
+MAX_LOST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,8 @@ class Settings:
     and https://firebase.google.com/docs/firestore/transaction-data-contention.
 
     optimistic: the mode of transactions that do not choose one.
-    contention_memory_us: how long a document is read exclusively after a transaction lost it to another. This is ours:
-    it saves retries. With 0, readers always share.
+    contention_memory_us: how long those who read a document reserve it after a transaction lost it to another, which saves
+    retries. With 0, readers always share, also those who try again.
     """
 
     optimistic: bool = False
@@ -76,6 +83,8 @@ class Settings:
     transaction_total_us: int = 270 * SECOND_US
     transaction_idle_us: int = 60 * SECOND_US
     retention_us: int = 3_600 * SECOND_US
+    # The indexes that queries may use; None: whatever they need.
+    indexes: Indexes | None = None
 
 
 @dataclass(slots=True)
@@ -120,6 +129,9 @@ class Engine:
         self.statistics = statistics or Statistics()
         self._clock = clock
         self._subscribers: list[Callable[[Sequence[Change]], None]] = []
+        self._on_clear: list[Callable[[], None]] = []
+        # The database begins here: what was before cannot be read, and is told apart by this.
+        self.born_us = clock()
         self._last_us = 0
         self._last_commit_us = 0
         self._next_forget_us = 0
@@ -138,6 +150,8 @@ class Engine:
         self._refused: deque[tuple[Waiting[Any], Callable[[], Any]]] = deque()
         self._deadlines: deque[Waiting[Any]] = deque()
         self._contended_until_us: dict[str, int] = {}
+        # Over which document an attempt has lost its locks, for its retry.
+        self._lost: OrderedDict[bytes, str] = OrderedDict()
 
     # Transactions
 
@@ -162,9 +176,12 @@ class Engine:
         id_ = self._id_prefix + b"".join(part.to_bytes(8, "big") for part in born)
         if optimistic is None:
             optimistic = self.settings.optimistic
-        self._transactions[id_] = Transaction(
+        transaction = Transaction(
             id_, born, now_us, read_write=read_write, optimistic=optimistic and read_write, snapshot_us=snapshot_us
         )
+        if retry_of is not None:
+            transaction.lost = self._lost.pop(retry_of, None)
+        self._transactions[id_] = transaction
         return id_
 
     def rollback(self, transaction: bytes) -> None:
@@ -207,6 +224,7 @@ class Engine:
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """Run a query; the value is the list of whole documents that it finds, in its order."""
+        self._check_indexes(query)
         evaluate, scope = partial(self._run, query), _scope(query)
         return self._observe(evaluate, _names_of, _documents_billed, scope, transaction, read_time_us)
 
@@ -214,6 +232,7 @@ class Engine:
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """How many documents a query finds. In a transaction, the number is what must not change until commit."""
+        self._check_indexes(query)
 
         def evaluate(at_us: int | None) -> int:
             return len(self._run(query, at_us))
@@ -246,7 +265,10 @@ class Engine:
                 listed.extend((document.name, document) for document in self._store.collection(collection, at_us))
                 if show_missing:
                     listed.extend((name, None) for name in self._store.missing_parents(collection, at_us))
-            return sorted((pair for pair in listed if pair[0] > after), key=lambda pair: pair[0])[:limit]
+            keyed = [(name_key(name), name, document) for name, document in listed]
+            least = name_key(after) if after else ()
+            keyed = sorted((entry for entry in keyed if entry[0] > least), key=itemgetter(0))[:limit]
+            return [(name, document) for _, name, document in keyed]
 
         scope = queried_collections(parent, "" if show_missing else collection_id, all_descendants=False)
         return self._observe(evaluate, _names_of_pairs, _documents_billed, scope, transaction, read_time_us)
@@ -295,7 +317,7 @@ class Engine:
                 value = evaluate(None)
             if names is not None:
                 wants = self._wants_to_read(found, names(value))
-                if any(name not in found.held for name in wants):
+                if self._locks.missing(found, wants):
                     proceed = partial(present, value, self._last_commit_us)
                     return self._with_locks(found, wants, proceed, partial(self._doom_and, from_snapshot, found))
             at_us = self._issue_read_time()
@@ -314,7 +336,7 @@ class Engine:
 
         A transaction ends with this, whether it succeeds or not. ABORTED: it conflicted and may be tried again.
         """
-        names = {self.target(write): True for write in writes}
+        names = {self.target(write): Mode.EXCLUSIVE for write in writes}
         if transaction is None:
             if not any(name in self._locks for name in names):
                 return self._apply(writes)
@@ -337,9 +359,38 @@ class Engine:
         check_document_name(name, self.root)
         return name
 
-    def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
-        """Call this after each commit that changed something, within the commit. It must neither block nor raise."""
+    def subscribe(self, callback: Callable[[Sequence[Change]], None], on_clear: Callable[[], None] | None = None) -> None:
+        """Call this after each commit that changed something, within the commit, and `on_clear` after `clear`.
+
+        Neither may block or raise.
+        """
         self._subscribers.append(callback)
+        if on_clear is not None:
+            self._on_clear.append(on_clear)
+
+    # Looking, for those who listen: outside of transactions, and not billed
+
+    def read_time(self) -> int:
+        """The present instant; every later commit will be later than this."""
+        return self._issue_read_time()
+
+    def is_readable(self, at_us: int) -> bool:
+        """Whether the database can be seen as it was at this instant."""
+        now_us = self._now()
+        return max(self.born_us, now_us - self.settings.retention_us) <= at_us <= now_us
+
+    def document(self, name: str, at_us: int | None = None) -> Document | None:
+        """The document as it is now, or as it was at a readable instant."""
+        return self._store.get(name, at_us)
+
+    def changes_since(self, at_us: int) -> list[tuple[int, str]]:
+        """The times and names of all changes after a readable instant, newest first."""
+        return self._store.changes_since(at_us)
+
+    def find(self, query: PreparedQuery, at_us: int | None = None) -> list[Document]:
+        """The documents that a query finds, in its order, now or at a readable instant."""
+        self._check_indexes(query)
+        return self._run(query, at_us)
 
     # Footprints
 
@@ -370,7 +421,7 @@ class Engine:
         if found.optimistic and not writes:
             return end
         checked = Footprint(reads=frozenset(found.reads), queries=found.scope)
-        return checked | written | end | self._footprint_of_locking(found, dict.fromkeys(names, True))
+        return checked | written | end | self._footprint_of_locking(found, dict.fromkeys(names, Mode.EXCLUSIVE))
 
     def footprint_of_rollback(self, transaction: bytes) -> Footprint:
         """What `rollback`, or the expiry of the transaction, would touch now."""
@@ -382,7 +433,7 @@ class Engine:
         found = self._transactions.get(transaction)
         if found is None:
             return {}
-        return {name: HeldLock(lock.exclusive is found, bool(lock.queue)) for name, lock in found.held.items()}
+        return {name: HeldLock(lock.holders[found], bool(lock.queue)) for name, lock in found.held.items()}
 
     def _footprint_of_read(self, id_: bytes, read: Footprint, names: Callable[[], Sequence[str]]) -> Footprint:
         found = self._transactions.get(id_)
@@ -393,10 +444,10 @@ class Engine:
         locking = self._footprint_of_locking(found, self._wants_to_read(found, names()))
         return read | Footprint(queries=found.scope) | locking
 
-    def _footprint_of_locking(self, transaction: Transaction, wants: Mapping[str, bool]) -> Footprint:
+    def _footprint_of_locking(self, transaction: Transaction, wants: Mapping[str, Mode]) -> Footprint:
         missing = self._locks.missing(transaction, wants)
         if self._locks.is_free_for(transaction, missing):
-            takes = frozenset(name for name, exclusive in missing.items() if exclusive)
+            takes = frozenset(name for name, mode in missing.items() if mode is not Mode.SHARED)
             return Footprint(shares=frozenset(missing) - takes, takes=takes)
         touched = Footprint(takes=frozenset(missing))
         for victim in self._locks.victims(transaction, missing):
@@ -404,7 +455,7 @@ class Engine:
         return touched
 
     def _footprint_of_end(self, owner: Owner) -> Footprint:
-        takes = {name for name, lock in owner.held.items() if lock.exclusive is owner or lock.queue}
+        takes = {name for name, lock in owner.held.items() if lock.strongest is owner or lock.queue}
         takes.update(name for request in owner.pending for name in request.wants)
         return Footprint(shares=frozenset(owner.held) - takes, takes=frozenset(takes))
 
@@ -439,8 +490,11 @@ class Engine:
         waiting = [each for each, _, _ in self._waiting.values()]
         self._transactions.clear()
         self._reset()
+        self.born_us = self._last_us = max(self._clock(), self._last_us + 1)
         for each in waiting:
             each.finish(partial(_raise, RpcError(grpc.StatusCode.ABORTED, "The database was cleared.")))
+        for callback in self._on_clear:
+            callback()
 
     def sizes(self) -> dict[str, int]:
         """How much is kept: documents, superseded versions, active transactions, locks."""
@@ -509,12 +563,17 @@ class Engine:
         transaction.used_us = now_us
         return transaction
 
-    def _wants_to_read(self, transaction: Transaction, names: Sequence[str]) -> dict[str, bool]:
-        if not self._contended_until_us:
-            return dict.fromkeys(names, False)
-        now_us = self._now()
-        contended_until_us = self._contended_until_us
-        return {name: contended_until_us.get(name, 0) > now_us for name in names}
+    def _wants_to_read(self, transaction: Transaction, names: Sequence[str]) -> dict[str, Mode]:
+        """The locks for reading these documents: shared, but for those that are contended."""
+        wants = dict.fromkeys(names, Mode.SHARED)
+        if self._contended_until_us:
+            now_us = self._now()
+            for name in names:
+                if self._contended_until_us.get(name, 0) > now_us:
+                    wants[name] = Mode.RESERVED
+        if transaction.lost in wants:
+            wants[transaction.lost] = Mode.RESERVED
+        return wants
 
     def _get_present(self, transaction: Transaction, names: Sequence[str]) -> ReadResult:
         if transaction.observations and not self._verify(transaction):
@@ -535,18 +594,23 @@ class Engine:
             transaction.snapshot_us = transaction.verified_us = self._issue_read_time()
         return transaction.snapshot_us
 
+    def _check_indexes(self, query: PreparedQuery) -> None:
+        if self.settings.indexes is not None:
+            self.settings.indexes.check(query)
+
     def _run(self, query: PreparedQuery, at_us: int | None) -> list[Document]:
         store = self._store
         candidates: Iterable[Document]
         if query.collection_id and query.all_descendants:
-            candidates = store.collection_group(query.parent, query.collection_id, at_us)
+            paths = store.collection_group(query.parent, query.collection_id)
+            candidates = chain.from_iterable(candidates_in(store, query, path, at_us) for path in paths)
         elif query.collection_id:
-            candidates = store.collection(f"{query.parent}/{query.collection_id}", at_us, query.equalities)
+            candidates = candidates_in(store, query, f"{query.parent}/{query.collection_id}", at_us)
         elif query.all_descendants:
             candidates = store.descendants(query.parent, at_us)
         else:
-            paths = store.collection_names(query.parent, at_us)
-            candidates = chain.from_iterable(store.collection(path, at_us) for path in paths)
+            names = store.collection_names(query.parent, at_us)
+            candidates = chain.from_iterable(store.collection(path, at_us) for path in names)
         return query.run(candidates)
 
     def _verify(self, transaction: Transaction) -> bool:
@@ -563,7 +627,7 @@ class Engine:
     def _with_locks(
         self,
         transaction: Transaction,
-        wants: Mapping[str, bool],
+        wants: Mapping[str, Mode],
         proceed: Callable[[], T | Waiting[T]],
         refused: Callable[[str], T | Waiting[T]],
         *,
@@ -598,6 +662,9 @@ class Engine:
             assert isinstance(transaction, Transaction)
             if self.settings.contention_memory_us:
                 self._contended_until_us[name] = self._now() + self.settings.contention_memory_us
+                self._lost[transaction.id] = name
+                if len(self._lost) > MAX_LOST:
+                    self._lost.popitem(last=False)
             reason = f"An older transaction needs {name}."
             self._freeze(transaction, reason)
             for request in requests:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from emulator.locks import Mode
+
 _NONE: frozenset[str] = frozenset()
 
 
@@ -24,7 +26,7 @@ class Footprint(NamedTuple):
         with this id, or "" for all collections.
     changes: collections of which a document may change, in all these three ways.
     shares: locks that are taken or given back without consequence for others who share them.
-    takes: locks that are taken exclusively, or waited for, or given back while others wait for them.
+    takes: locks that are reserved or taken exclusively, or waited for, or given back while others wait for them.
     fixes_instant: whether the call fixes an instant at which later calls read: in an optimistic transaction, or in one
         that it wounds. Then it commutes with no commit to anything that these may read.
     """
@@ -66,7 +68,7 @@ class Footprint(NamedTuple):
 class HeldLock(NamedTuple):
     """A lock that a transaction holds."""
 
-    is_exclusive: bool
+    mode: Mode
     is_awaited: bool
 
 

@@ -1,7 +1,13 @@
-"""Document locks: shared and exclusive, granted by wound-wait: the older owner goes first, so no deadlock can arise.
+"""Document locks, granted by wound-wait: the older owner goes first, so no deadlock can arise.
 
 Theory of operation. An `Owner` (a transaction, or a commit outside of one) asks for a set of locks with one `Request`,
-which is granted as a whole or not at all. When a request conflicts with a holder,
+which is granted as a whole or not at all. A lock is held in one of three modes:
+
+- *shared*, by any number of readers;
+- *reserved*, by one who has read and expects to write, beside those who share (an "update lock" in the literature);
+- *exclusive*, by one who writes, and nobody else.
+
+When a request conflicts with a holder,
 
 - and the holder is younger, the holder is *wounded*: it loses all its locks and requests at once;
 - and the holder is older, the request waits.
@@ -22,7 +28,20 @@ from __future__ import annotations
 from bisect import insort_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from enum import IntEnum
 from typing import NamedTuple
+
+
+class Mode(IntEnum):
+    """How a lock is held or wanted; the greater includes the lesser."""
+
+    SHARED = 0
+    RESERVED = 1
+    EXCLUSIVE = 2
+
+
+def _conflict(one: int, other: int) -> bool:
+    return one + other >= Mode.EXCLUSIVE
 
 
 class Owner:
@@ -42,37 +61,46 @@ class Owner:
 class Lock:
     """The holders of one name's lock and the requests in its queue. Exists only while it has either."""
 
-    __slots__ = ("exclusive", "queue", "shared")
+    __slots__ = ("holders", "queue", "strongest")
 
     def __init__(self) -> None:
-        self.exclusive: Owner | None = None
-        self.shared: dict[Owner, None] = {}  # a dict, because its order is the same in every run
+        self.holders: dict[Owner, Mode] = {}  # their order is the same in every run
+        self.strongest: Owner | None = None  # the one who holds it reserved or exclusively
         self.queue: list[Request] = []
 
-    def conflicting(self, owner: Owner, exclusive: bool) -> Iterator[Owner]:
-        """The holders that the owner cannot share the lock with."""
-        if self.exclusive is not None:
-            if self.exclusive is not owner:
-                yield self.exclusive
-        elif exclusive:
-            yield from (holder for holder in self.shared if holder is not owner)
+    def conflicting(self, owner: Owner, mode: Mode) -> Iterator[Owner]:
+        """The holders beside which the owner cannot hold the lock in this mode."""
+        return (holder for holder, held in self.holders.items() if holder is not owner and _conflict(held, mode))
 
-    def admits(self, owner: Owner, exclusive: bool) -> bool:
-        """Whether no holder conflicts with the owner."""
-        if self.exclusive is not None and self.exclusive is not owner:
-            return False
-        return not exclusive or not self.shared or (len(self.shared) == 1 and owner in self.shared)
+    def admits(self, owner: Owner, mode: Mode) -> bool:
+        """Whether no holder conflicts with the owner. Takes no longer with many holders."""
+        if mode is Mode.EXCLUSIVE:
+            return not self.holders or (len(self.holders) == 1 and owner in self.holders)
+        strongest = self.strongest
+        return strongest is None or strongest is owner or not _conflict(self.holders[strongest], mode)
+
+    def hold(self, owner: Owner, mode: Mode) -> None:
+        """Let the owner in, or its mode rise."""
+        self.holders[owner] = mode
+        if mode is not Mode.SHARED:
+            self.strongest = owner
+
+    def drop(self, owner: Owner) -> None:
+        """The owner holds it no more."""
+        del self.holders[owner]
+        if self.strongest is owner:
+            self.strongest = None
 
 
 class Request:
-    """A set of locks that an owner waits for; `wants` maps each name to whether it is wanted exclusively.
+    """A set of locks that an owner waits for, each in a mode.
 
     is_last: the owner ends as soon as it has these locks, so that others can wait for it, whatever its age.
     """
 
     __slots__ = ("is_last", "owner", "wants")
 
-    def __init__(self, owner: Owner, wants: Mapping[str, bool], is_last: bool) -> None:
+    def __init__(self, owner: Owner, wants: Mapping[str, Mode], is_last: bool) -> None:
         self.owner = owner
         self.wants = wants
         self.is_last = is_last
@@ -110,7 +138,7 @@ class LockTable:
     def __len__(self) -> int:
         return len(self._locks)
 
-    def acquire(self, owner: Owner, wants: Mapping[str, bool], *, is_last: bool = False) -> Request | None:
+    def acquire(self, owner: Owner, wants: Mapping[str, Mode], *, is_last: bool = False) -> Request | None:
         """Take the locks, all at once. None when they are held now, otherwise the request that was queued.
 
         Younger owners that are in the way are wounded either way.
@@ -136,20 +164,16 @@ class LockTable:
                 return None
         return request
 
-    def missing(self, owner: Owner, wants: Mapping[str, bool]) -> dict[str, bool]:
+    def missing(self, owner: Owner, wants: Mapping[str, Mode]) -> dict[str, Mode]:
         """What of these locks the owner does not hold yet."""
         held = owner.held
-        return {
-            name: exclusive
-            for name, exclusive in wants.items()
-            if name not in held or (exclusive and held[name].exclusive is not owner)
-        }
+        return {name: mode for name, mode in wants.items() if name not in held or held[name].holders[owner] < mode}
 
-    def victims(self, owner: Owner, missing: Mapping[str, bool]) -> list[Owner]:
+    def victims(self, owner: Owner, missing: Mapping[str, Mode]) -> list[Owner]:
         """Who would be wounded if the owner asked for these locks now, which it does not hold."""
         return list(self._wounded_by(owner, missing))
 
-    def is_free_for(self, owner: Owner, missing: Mapping[str, bool]) -> bool:
+    def is_free_for(self, owner: Owner, missing: Mapping[str, Mode]) -> bool:
         """Whether the owner would get these locks at once, without wounding anybody."""
         return self._is_grantable(Request(owner, missing, is_last=False))
 
@@ -163,14 +187,14 @@ class LockTable:
         self._dequeue(request)
         self._wake(list(request.wants))
 
-    def _wounded_by(self, owner: Owner, wants: Mapping[str, bool]) -> dict[Owner, str]:
+    def _wounded_by(self, owner: Owner, wants: Mapping[str, Mode]) -> dict[Owner, str]:
         """The younger holders that conflict with the owner's wants, each with the first name over which it does."""
         wounded: dict[Owner, str] = {}
-        for name, exclusive in wants.items():
+        for name, mode in wants.items():
             lock = self._locks.get(name)
             if lock is None:
                 continue
-            for holder in lock.conflicting(owner, exclusive):
+            for holder in lock.conflicting(owner, mode):
                 if holder.born > owner.born and not self._ends_next(holder):
                     wounded.setdefault(holder, name)
         return wounded
@@ -188,9 +212,7 @@ class LockTable:
         """Take all locks and requests from the owner; returns their names."""
         names = list(owner.held)
         for lock in owner.held.values():
-            if lock.exclusive is owner:
-                lock.exclusive = None
-            lock.shared.pop(owner, None)
+            lock.drop(owner)
         owner.held.clear()
         for request in owner.pending:
             self._dequeue(request)
@@ -200,30 +222,26 @@ class LockTable:
 
     def _is_grantable(self, request: Request) -> bool:
         owner = request.owner
-        for name, exclusive in request.wants.items():
+        for name, mode in request.wants.items():
             lock = self._locks.get(name)
             if lock is None:
                 continue
-            if not lock.admits(owner, exclusive):
+            if not lock.admits(owner, mode):
                 return False
             for earlier in lock.queue:
                 if earlier is request or earlier.born > owner.born:
                     break
-                if exclusive or earlier.wants[name]:
+                if _conflict(mode, earlier.wants[name]):
                     return False
         return True
 
     def _hold(self, request: Request) -> None:
         owner = request.owner
-        for name, exclusive in request.wants.items():
+        for name, mode in request.wants.items():
             lock = self._locks.get(name)
             if lock is None:
                 lock = self._locks[name] = Lock()
-            if exclusive:
-                lock.shared.pop(owner, None)
-                lock.exclusive = owner
-            else:
-                lock.shared[owner] = None
+            lock.hold(owner, mode)
             owner.held[name] = lock
 
     def _dequeue(self, request: Request) -> None:
@@ -247,9 +265,9 @@ class LockTable:
                     self.granted.append(request)
                     for another in owner.pending:  # it may have waited behind this one, in any of its queues
                         to_wake.extend(another.wants)
-                elif request.wants[name]:
+                elif request.wants[name] is Mode.EXCLUSIVE:
                     break  # nobody behind it can have this lock
-            if not lock.queue and not lock.shared and lock.exclusive is None:
+            if not lock.queue and not lock.holders:
                 del self._locks[name]
 
 

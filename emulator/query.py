@@ -19,9 +19,9 @@ import grpc
 from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
 
 from emulator.errors import RpcError
-from emulator.index import string_equalities
+from emulator.index import KeyRange, string_equalities
 from emulator.paths import NAME, FieldPath, get_field, parse_field_path, set_field
-from emulator.values import ARRAY, NAN_KEY, NULL_KEY, REFERENCE, SortKey, name_key, sort_key
+from emulator.values import ARRAY, NAN_KEY, NULL_KEY, REFERENCE, SortKey, id_key, name_key, sort_key
 
 # https://firebase.google.com/docs/firestore/query-data/queries#query_limitations
 MAX_DISJUNCTIONS = 30
@@ -58,6 +58,8 @@ _NEGATIONS = {_Op.NOT_EQUAL.value, _Op.NOT_IN.value}
 _INEQUALITIES = _NEGATIONS.union(_RANGES)
 _DISJUNCTIVE = {_Op.IN.value, _Op.ARRAY_CONTAINS_ANY.value}
 _WITH_LISTS = _DISJUNCTIVE | {_Op.NOT_IN.value}
+_BOUNDING = {_Op.EQUAL.value, *_RANGES}
+_EQUALITIES = {_Op.EQUAL.value, _Op.IN.value}
 _OF_ARRAYS = {_Op.ARRAY_CONTAINS.value, _Op.ARRAY_CONTAINS_ANY.value}
 
 
@@ -89,6 +91,17 @@ class _Order:
     descending: bool
 
 
+@dataclass(frozen=True, slots=True)
+class IndexNeed:
+    """What the indexes for one disjunction of a query must have."""
+
+    equalities: frozenset[FieldPath]
+    contains: frozenset[FieldPath]
+    orders: tuple[tuple[FieldPath, bool], ...]
+    """The other fields it is ordered by, and whether in descending order."""
+    name_descending: bool
+
+
 class PreparedQuery:
     """A query that was checked: which documents it is about, which of them it finds, what it shows of them.
 
@@ -111,6 +124,8 @@ class PreparedQuery:
         orders = [_order(each) for each in query.order_by]
         if where is not None:
             _check_filters(where, len(orders), is_subcollection=parent.count("/") > 4)
+        _check_descendants(query.from_[0], orders, where, is_below_document=parent.count("/") > 4)
+        self._where = where
         self._matches = _compiled(where) if where is not None else None
         self._orders = _full_orders(orders, where)
         self._start = _cursor(query.start_at, "start_at", orders) if query.HasField("start_at") else None
@@ -137,6 +152,66 @@ class PreparedQuery:
         ]
         return found[self._offset : None if self._limit is None else self._offset + self._limit]
 
+    @property
+    def first_order(self) -> tuple[FieldPath, bool]:
+        """The field, or NAME, by which it orders first, and whether in descending order."""
+        return self._orders[0].path, self._orders[0].descending
+
+    @property
+    def enough(self) -> int | None:
+        """How many of those that match it needs at most; None for all."""
+        return None if self._limit is None else self._offset + self._limit
+
+    def ranges(self, collection: str) -> dict[FieldPath, KeyRange]:
+        """Of fields that documents of a collection must have to be found: the keys between which these must lie."""
+        found: dict[FieldPath, KeyRange] = {}
+        for path, low, high in (*_bounds(self._where), *self._cursor_bounds()):
+            if path == NAME:
+                low, high = _key_within(low, collection), _key_within(high, collection)
+            known = found.get(path, KeyRange(path))
+            lows = [key for key in (known.low, low) if key is not None]
+            highs = [key for key in (known.high, high) if key is not None]
+            found[path] = KeyRange(path, max(lows, default=None), min(highs, default=None))
+        return found
+
+    def _cursor_bounds(self) -> Iterator[tuple[FieldPath, SortKey | None, SortKey | None]]:
+        order = self._orders[0]
+        start = self._start.keys[0] if self._start is not None and self._start.keys else None
+        end = self._end.keys[0] if self._end is not None and self._end.keys else None
+        yield (order.path, end, start) if order.descending else (order.path, start, end)
+
+    def index_needs(self) -> Iterator[IndexNeed]:
+        """What it needs of indexes, for each of its disjunctions."""
+        for conjunction in _normal_form(self._where) if self._where is not None else [()]:
+            fields = [condition for condition in conjunction if condition.path != NAME]
+            equalities = frozenset(condition.path for condition in fields if condition.op in _EQUALITIES)
+            orders = [(order.path, order.descending) for order in self._orders if order.path not in equalities]
+            yield IndexNeed(
+                equalities,
+                frozenset(condition.path for condition in fields if condition.op in _OF_ARRAYS),
+                tuple(orders[:-1]),
+                orders[-1][1],
+            )
+
+    @property
+    def is_window(self) -> bool:
+        """Whether it finds only some of those that match, by their places in the order."""
+        return self._limit is not None or self._offset > 0
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether it returns parts of documents only."""
+        return bool(self._selected)
+
+    def matches(self, document: Any) -> bool:
+        """Whether it would find this document of its collections, were there no offset and no limit."""
+        if self._matches is not None and not self._matches(document):
+            return False
+        for keys, _ in self._keyed([document]):
+            after_start = self._start is None or not self._start.is_after(keys, self._orders)
+            return after_start and (self._end is None or self._end.is_after(keys, self._orders))
+        return False  # it lacks a field to order by
+
     def project(self, document: Any) -> Any:
         """What the query returns of a document."""
         return _masked(document, self._selected) if self._selected else document
@@ -144,7 +219,7 @@ class PreparedQuery:
     def _keyed(self, documents: Iterable[Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """Documents with the keys of the fields to order by; only those that have them all."""
         paths = [order.path for order in self._orders if order.path != NAME]
-        # Within one collection, names are in the order of their strings.
+        # Within one collection, only the last ids differ.
         spans_collections = self.all_descendants or not self.collection_id
         full_names = spans_collections or self._start is not None or self._end is not None
         for document in documents:
@@ -152,7 +227,7 @@ class PreparedQuery:
             values = [get_field(fields, path) for path in paths]
             if all(value is not None for value in values):
                 name = document.name
-                yield (*map(sort_key, values), name_key(name) if full_names else name), document
+                yield (*map(sort_key, values), name_key(name) if full_names else id_key(name)), document
 
     def _bound(self, keyed: Sequence[tuple[tuple[Any, ...], Any]], cursor: _Cursor | None, default: int) -> int:
         """How many of the ordered documents lie before a cursor."""
@@ -296,13 +371,53 @@ def _check_filters(where: _Condition | _Junction, orders: int, is_subcollection:
     normal_form = _normal_form(where)
     for conjunction in normal_form:
         if sum(condition.op in _OF_ARRAYS for condition in conjunction) > 1:
-            raise _invalid("where: only one ARRAY_CONTAINS or ARRAY_CONTAINS_ANY may be in a disjunction.")
+            raise _invalid("A maximum of 1 'ARRAY_CONTAINS' filter is allowed per disjunction.")  # production's words
     filters = sum(len(each) * prod(condition.alternatives for condition in each) for each in normal_form)
     if filters + orders + is_subcollection > MAX_FILTERS_AND_ORDERS:
         raise _invalid(
             f"where: {filters} filters in disjunctive normal form with {orders} orders"
             f"{' of a subcollection' if is_subcollection else ''} are too many; {MAX_FILTERS_AND_ORDERS} are allowed in all."
         )
+
+
+def _bounds(where: _Condition | _Junction | None) -> Iterator[tuple[FieldPath, SortKey | None, SortKey | None]]:
+    """Fields, each with a lower and an upper bound that all documents keep to; not every condition sets one."""
+    if isinstance(where, _Junction):
+        if not where.is_or or len(where.inner) == 1:
+            for inner in where.inner:
+                yield from _bounds(inner)
+    elif where is not None and where.op in _BOUNDING:
+        key: SortKey = name_key(where.value.reference_value) if where.path == NAME else sort_key(where.value)
+        least: SortKey | None = key
+        most: SortKey | None = key
+        if where.op in (_Op.LESS_THAN.value, _Op.LESS_THAN_OR_EQUAL.value):
+            least = None if where.path == NAME else key[:1]
+        elif where.op != _Op.EQUAL.value:
+            most = None if where.path == NAME else (key[0] + 1,)
+        yield where.path, least, most
+
+
+def _key_within(key: SortKey | None, collection: str) -> SortKey | None:
+    """Of the key of a name: that of the id, if the name is one of this collection, so that it is a bound there."""
+    return key[-1:] if key is not None and key[:-1] == name_key(collection) else None
+
+
+def _check_descendants(
+    selector: Any, orders: Sequence[_Order], where: _Condition | _Junction | None, *, is_below_document: bool
+) -> None:
+    """Refuse what no index of production serves, in production's words: see README.md, "What it was held against"."""
+    filtered = [condition.path for condition in _conditions(where) if condition.path != NAME] if where is not None else []
+    ordered = [order.path for order in orders if order.path != NAME]
+    is_backwards = any(order.descending for order in orders)
+    if selector.all_descendants and is_below_document and (filtered or ordered):
+        raise _invalid("collection group queries are only allowed at the root parent")
+    if not selector.collection_id:
+        if filtered:
+            raise _invalid(f"kind is required for filter: {'.'.join(filtered[0])}")
+        if ordered or is_backwards:
+            raise _invalid("kind is required for all orders except __key__ ascending")
+    elif selector.all_descendants and is_below_document and is_backwards:
+        raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, "The query requires an index. There is none that could serve it.")
 
 
 def _has_or(where: _Condition | _Junction) -> bool:
@@ -395,7 +510,8 @@ def _key_test(condition: _Condition) -> Callable[[SortKey], bool]:
     if op == _Op.ARRAY_CONTAINS.value:
         return _list_test(_Op.ARRAY_CONTAINS_ANY.value, [wanted])
     compare, rank = _RANGES[op], wanted[0]
-    return lambda key: key[0] == rank and compare(key, wanted)
+    # NaN is in the order of numbers, before all others, but in no range.
+    return lambda key: key[0] == rank and compare(key, wanted) and key != NAN_KEY
 
 
 def _list_test(op: int, keys: Iterable[SortKey]) -> Callable[[SortKey], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from emulator.transactions import Waiting
 T = TypeVar("T")
 
 MAX_BATCH_WRITES = 500
+MAX_AGGREGATIONS = 5
 DEFAULT_PAGE_SIZE = 300
 _ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -302,15 +304,22 @@ def _page_size(request: Any) -> int:
 def _counts(aggregation: Any) -> dict[str, int | None]:
     """The aliases under which the count is wanted, each with the number up to which to count."""
     counts: dict[str, int | None] = {}
-    if not 1 <= len(aggregation.aggregations) <= 5:
-        raise _invalid("aggregations: give one to five.")
-    for number, each in enumerate(aggregation.aggregations, 1):
+    number_of_aggregations = len(aggregation.aggregations)
+    if not number_of_aggregations:
+        raise _invalid("Aggregations can not be empty.")  # this and the next two in production's words
+    if number_of_aggregations > MAX_AGGREGATIONS:
+        raise _invalid(
+            f"The maximum number of aggregations allowed in an aggregation query is {MAX_AGGREGATIONS}. "
+            f"Received: {number_of_aggregations}"
+        )
+    unnamed = itertools.count(1)
+    for each in aggregation.aggregations:
         operator = each.WhichOneof("operator")
         if operator != "count":
             raise RpcError(grpc.StatusCode.UNIMPLEMENTED, f"The aggregation {operator} is not implemented here.")
-        alias = each.alias or f"field_{number}"
+        alias = each.alias or f"field_{next(unnamed)}"
         if alias in counts:
-            raise _invalid(f"aggregations: the alias {alias!r} is used twice.")
+            raise _invalid(f"Aggregation aliases contain duplicate alias: {alias}.")
         up_to = each.count.up_to.value if each.count.HasField("up_to") else None
         if up_to is not None and up_to <= 0:
             raise _invalid("aggregations: up_to must be greater than zero.")

@@ -19,6 +19,7 @@ class Transaction(Owner):
         "doomed",
         "finished",
         "id",
+        "lost",
         "observations",
         "optimistic",
         "read_write",
@@ -50,6 +51,8 @@ class Transaction(Owner):
         self.snapshot_us = snapshot_us
         # Why the commit will fail, if that is known already.
         self.doomed: str | None = None
+        # The document over which the attempt before this one lost its locks.
+        self.lost: str | None = None
         self.finished = False
         # If optimistic: what was read.
         self.reads: dict[str, Any] = {}

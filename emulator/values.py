@@ -11,6 +11,7 @@ import math
 import re
 from typing import Any
 
+from emulator.names import numeric_id
 from emulator.paths import field_name_fault
 
 MAX_DOCUMENT_BYTES = 1_048_576
@@ -26,7 +27,6 @@ NULL_KEY: SortKey = (NULL,)
 NAN_KEY: SortKey = (NUMBER,)
 
 _DOCUMENT_NAME = re.compile(r"projects/[^/]+/databases/[^/]+/documents(?:/[^/]+/[^/]+)+")
-_NUMERIC_ID = re.compile(r"__id(-?[0-9]{1,19})__")
 _MIN_TIMESTAMP_S, _MAX_TIMESTAMP_S = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
 _VECTOR_TYPE = "__vector__"
 
@@ -74,12 +74,20 @@ def name_key(name: str) -> tuple[str, ...]:
     return tuple(ids)
 
 
+def id_key(name: str) -> str:
+    """A key that orders the documents of one collection by their names, as `name_key` does. It costs less."""
+    if "__id" not in name:
+        return name
+    collection, _, id_ = name.rpartition("/")
+    return f"{collection}/{_id_key(id_)}"
+
+
 def _id_key(id_: str) -> str:
-    # No document can have such an id. But clients name the smallest one to say "the beginning of the collection".
-    numeric = _NUMERIC_ID.fullmatch(id_)
-    if numeric is None:
+    number = numeric_id(id_)
+    if number is None:
         return id_
-    above_least = int(numeric[1]) + (1 << 63)
+    # Clients name the least one to say "the beginning of the collection": it comes before all strings.
+    above_least = number + (1 << 63)
     return f"\0{above_least:020}" if above_least else ""
 
 

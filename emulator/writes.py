@@ -54,7 +54,7 @@ def apply(write: Any, current: Any | None, now_us: int) -> Applied:
     if operation != "update" and (write.HasField("update_mask") or write.update_transforms):
         raise _invalid("A write may have an update_mask and update_transforms only with an update.")
     if operation == "delete":
-        _check_precondition(write, current, write.delete)
+        _check_precondition(write, current, write.delete, now_us)
         return Applied(None, [], current is not None)
     try:
         if operation == "update":
@@ -72,7 +72,7 @@ def apply(write: Any, current: Any | None, now_us: int) -> Applied:
         results = [_transform(document.fields, transform, now_us) for transform in transforms]
     except Fault as fault:
         raise _invalid(f"The document cannot be stored. {fault}: {_target(write)}") from fault
-    _check_precondition(write, current, document.name)
+    _check_precondition(write, current, document.name, now_us)
     if current is not None:
         document.create_time.CopyFrom(current.create_time)
         document.update_time.CopyFrom(current.update_time)
@@ -105,7 +105,7 @@ def _target(write: Any) -> str:
     return str(write.transform.document if write.HasField("transform") else write.update.name)
 
 
-def _check_precondition(write: Any, current: Any | None, name: str) -> None:
+def _check_precondition(write: Any, current: Any | None, name: str, now_us: int) -> None:
     if not write.HasField("current_document"):
         return
     condition = write.current_document
@@ -119,6 +119,8 @@ def _check_precondition(write: Any, current: Any | None, name: str) -> None:
         required = condition.update_time
         if required.nanos % 1_000:
             raise _invalid("current_document.update_time: must be in whole microseconds.")
+        if required.seconds * 1_000_000 + required.nanos // 1_000 > now_us:
+            raise _invalid(f"current_document.update_time: {_said(required)} is in the future.")
         if current is None:
             raise RpcError(
                 grpc.StatusCode.FAILED_PRECONDITION,

@@ -23,13 +23,14 @@ import aiohttp
 
 from runner import dotenv, manifest, schedules
 from runner.control import Control, call_scheduled
-from runner.functions import FunctionServer, StartFailed, platform_environment
+from runner.function_server import FunctionServer, StartFailed, platform_environment
 from runner.logs import Logs
 from runner.manifest import EventTrigger, InvalidManifest, Manifest, ScheduleTrigger, TaskQueueTrigger
 from runner.processes import Process
-from runner.tasks import TaskQueue
+from runner.queues import TaskQueue
 
 ROOT = Path(__file__).resolve().parent.parent
+DEPLOYED_INDEXES = ROOT / "deploy" / "firestore.indexes.json"
 FIRESTORE_START_S = 30.0
 FIRESTORE_STOP_S = 5.0
 # Nothing listens there: only its presence counts, by which firebase-admin takes the unsigned tokens of local development.
@@ -46,6 +47,8 @@ class Options:
     admin_port: int | None = None
     control_port: int = 0
     chaos_seed: int | None = None
+    indexes: Path | None = DEPLOYED_INDEXES
+    """The index file that queries are held to; None: queries may need any index."""
     emulator_arguments: Sequence[str] = ()
     schedules: bool = False
     only: Sequence[str] = ()
@@ -179,6 +182,7 @@ class Stack:
             *("--port", str(options.firestore_port)),
             *(("--admin-port", str(options.admin_port)) if options.admin_port is not None else ()),
             *(("--chaos", str(options.chaos_seed)) if options.chaos_seed is not None else ()),
+            *(("--indexes", str(options.indexes)) if options.indexes is not None else ()),
             *options.emulator_arguments,
         ]
         first_line: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

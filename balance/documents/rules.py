@@ -26,8 +26,9 @@ from balance.documents.settings import Settings
 _FINGERPRINT_DIGITS = 16
 _ROOT = "balance"
 _OURS = frozenset({"core", "database", "documents", "protocol", "operations", "functions"})
-_OF_NO_MEANING = frozenset({"epoch", "database", "members_as_map", "allowed_origins", "record_ttl"})
-"""Parameters that do not decide what a document says. Any other counts: a needless rebuild is better than a wrong balance."""
+_OF_NO_MEANING = frozenset({"epoch", "database", "members_as_map"})
+"""Parameters that do not decide what a balance must be. Any other counts: a needless rebuild is better than a wrong balance.
+The records' time to live counts, too: older records were made to expire by another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def _fingerprint(parts: Iterable[str]) -> str:
 def _parameters(settings: Settings) -> Iterator[str]:
     for name, value in sorted(asdict(settings).items()):
         if name not in _OF_NO_MEANING:
-            yield f"{name}={json.dumps(value, sort_keys=True)}"
+            yield f"{name}={json.dumps(value, sort_keys=True, default=str)}"
 
 
 def _sources(module: ModuleType) -> Iterator[str]:

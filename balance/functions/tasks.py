@@ -29,8 +29,9 @@ def handle(body: bytes) -> tuple[str, int]:
     try:
         group_id, force = _parse(body)
     except InvalidTask as error:
-        log("ERROR", f"task: {error}", metric="updateFailures")
-        return str(error), 400
+        # The queue would bring the same bytes again; so they are answered once, and told where the alert sees it.
+        log("ERROR", f"task: dropped: {error}", metric="updateFailures")
+        return f"dropped: {error}", 200
     keeper = instance.bookkeeper()
     (filled,) = fill(instance.firestore(), keeper, [group_id], force=force)
     log(
@@ -49,7 +50,7 @@ def _parse(body: bytes) -> tuple[str, bool]:
     try:
         data = json.loads(body)["data"]
         group_id, force = data["groupId"], data.get("force", False)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InvalidTask('the body must be {"data": {"groupId": ..., "force": true | false}}') from None
     if not is_document_id(group_id):
         raise InvalidTask(f"data.groupId is {group_id!r}, which cannot be the id of a group")

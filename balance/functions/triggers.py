@@ -12,7 +12,7 @@ from balance.documents.records import encode_delta
 from balance.documents.sources import Kind
 from balance.functions import instance
 from balance.operations.log import log
-from balance.protocol.events import SourceEvent, UnreadableEvent, decode, decode_group, effect
+from balance.protocol.events import Body, SourceEvent, UnreadableEvent, decode, decode_group, effect
 
 METRICS = {
     Outcome.APPLIED: "incrementalUpdates",
@@ -23,7 +23,7 @@ METRICS = {
 """The counters of outcomes; an event that fails counts as `updateFailures`."""
 
 
-def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | None) -> None:
+def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None) -> None:
     """Process one delivery. Returns when it may be acknowledged; raises when it must be redelivered."""
     started = time.perf_counter()
     try:
@@ -60,7 +60,7 @@ def handle(kind: Kind, body: bytes, *, event_id: str, event_time: datetime | Non
         )
 
 
-def handle_group(body: bytes, *, event_id: str, is_created: bool) -> None:
+def handle_group(body: Body, *, event_id: str, is_created: bool) -> None:
     """Process one delivery that tells of a group's creation or deletion; as `handle`."""
     started = time.perf_counter()
     keeper = instance.bookkeeper()

@@ -1,6 +1,7 @@
 """Firestore events: from the bytes of a CloudEvent to what changed, in which groups, and when."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,10 @@ from balance.documents.writes import SourceWrite
 
 _EventDataPb = DocumentEventData.pb()
 _DOCUMENT_NAME = re.compile(r"projects/[^/]+/databases/[^/]+/documents/((?:[^/]+/[^/]+/)*[^/]+/[^/]+)")
+
+
+Body = bytes | Mapping[str, Any]
+"""An event's data: protobuf, or its JSON as the functions framework hands it on, for triggers that were made to send that."""
 
 
 class UnreadableEvent(ValueError):
@@ -81,8 +86,8 @@ class Effect:
     warnings: tuple[str, ...] = ()
 
 
-def decode(body: bytes, *, kind: Kind, event_id: str, time: datetime | None) -> SourceEvent:
-    """The event in a binary-mode CloudEvent's body (`google.events.cloud.firestore.v1.DocumentEventData`).
+def decode(body: Body, *, kind: Kind, event_id: str, time: datetime | None) -> SourceEvent:
+    """The event in the data of a CloudEvent (`google.events.cloud.firestore.v1.DocumentEventData`).
 
     The document's path is taken from the body: the headers garble ids beyond ASCII. Raises UnreadableEvent.
     """
@@ -101,7 +106,7 @@ def decode(body: bytes, *, kind: Kind, event_id: str, time: datetime | None) -> 
     )
 
 
-def decode_group(body: bytes, layout: Layout) -> str:
+def decode_group(body: Body, layout: Layout) -> str:
     """The id of the group whose document an event tells of, from the same body; raises UnreadableEvent."""
     path, _ = _sides(body)
     collection, _, group_id = path.rpartition("/")
@@ -110,10 +115,10 @@ def decode_group(body: bytes, layout: Layout) -> str:
     return group_id
 
 
-def _sides(body: bytes) -> tuple[str, dict[str, Any]]:
+def _sides(body: Body) -> tuple[str, dict[str, Any]]:
     """The path of the document in an event's body, and its states: `value` and `old_value`, as far as they are there."""
     try:
-        data = _EventDataPb.FromString(body)
+        data = _EventDataPb.FromString(body) if isinstance(body, bytes) else _from_json(body)
     except (DecodeError, TypeError) as error:
         raise UnreadableEvent(f"the event's body is not DocumentEventData: {error}") from None
     sides = {side: getattr(data, side) for side in ("value", "old_value") if data.HasField(side)}
@@ -122,6 +127,15 @@ def _sides(body: bytes) -> tuple[str, dict[str, Any]]:
     if named is None:
         raise UnreadableEvent("the event's body does not name one document")
     return named[1], sides
+
+
+def _from_json(body: Mapping[str, Any]) -> Any:
+    from google.protobuf import json_format  # hardly ever needed, and a trigger's start waits for every import
+
+    try:
+        return json_format.ParseDict(body, _EventDataPb(), ignore_unknown_fields=True)
+    except (json_format.ParseError, AttributeError, ValueError, RecursionError) as error:
+        raise TypeError(str(error)) from None
 
 
 def _version(document: Any) -> Version:

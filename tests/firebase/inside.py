@@ -27,7 +27,14 @@ def main() -> int:
             elif "eventFilterPathPatterns" in trigger:
                 urls[function["name"]] = f"{FUNCTIONS}/functions/projects/{PROJECT}/triggers/{function['id']}-0"
                 wire(function["name"], trigger, urls[function["name"]])
-    expected = {"on_expense_written", "on_settlement_written", "balance_api", "rebuild-balance"}
+    expected = {
+        "on_expense_written",
+        "on_settlement_written",
+        "on_group_created",
+        "on_group_deleted",
+        "balance_api",
+        "rebuild-balance",
+    }
     if missing := expected - urls.keys():
         print(f"test-firebase: the CLI did not load {sorted(missing)}", file=sys.stderr)
         return 1

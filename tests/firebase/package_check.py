@@ -16,7 +16,8 @@ import pytest
 from google.events.cloud.firestore_v1 import DocumentEventData
 
 from runner.processes import free_port
-from scripts.package import ROOT, deployed_files
+from scripts.package import deployed_files
+from scripts.source import ROOT
 from tests.integration.served import served
 
 HERE = Path(__file__).resolve().parent
@@ -64,6 +65,8 @@ def deployed(listed: list[Path], tmp_path_factory: pytest.TempPathFactory) -> It
     [
         ("on_expense_written", "cloudevent", "POST", 200),
         ("on_settlement_written", "cloudevent", "POST", 200),
+        ("on_group_created", "cloudevent", "POST", 200),
+        ("on_group_deleted", "cloudevent", "POST", 200),
         ("balance_api", "http", "GET", 401),
         ("rebuild_balance", "http", "POST", 200),
         ("reconcile_balances", "http", "POST", 200),

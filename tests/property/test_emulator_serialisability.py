@@ -312,7 +312,9 @@ class NoLocks(LockTable):
         return False
 
     def acquire(self, owner: Any, wants: Any, *, is_last: bool = False) -> None:
-        owner.held.update({name: Lock() for name in wants})
+        for name, mode in wants.items():
+            owner.held[name] = Lock()
+            owner.held[name].hold(owner, mode)
 
 
 class WithoutLocks(Engine):

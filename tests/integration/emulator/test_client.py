@@ -27,6 +27,7 @@ from google.cloud.firestore_v1.types import firestore as rpc
 from google.cloud.firestore_v1.types import write as write_types
 from google.cloud.firestore_v1.vector import Vector
 
+from emulator.engine import Settings
 from tests.integration.served import PROJECT, Served, served
 
 ROOT = f"projects/{PROJECT}/databases/(default)/documents"
@@ -34,7 +35,7 @@ ROOT = f"projects/{PROJECT}/databases/(default)/documents"
 
 @pytest.fixture(scope="module")
 def shared_server() -> Iterator[Served]:
-    with served() as running:
+    with served(Settings()) as running:
         yield running
 
 
@@ -545,9 +546,10 @@ def test_counting_can_stop_early(cities: firestore.CollectionReference) -> None:
     message.structured_aggregation_query.structured_query.from_.add(collection_id="cities")
     message.structured_aggregation_query.aggregations.add(alias="some").count.up_to.value = 2
     message.structured_aggregation_query.aggregations.add(alias="all").count.SetInParent()
+    message.structured_aggregation_query.aggregations.add().count.SetInParent()
     answers = list(cities._client._firestore_api.run_aggregation_query(rpc.RunAggregationQueryRequest.wrap(message)))
     counted = {alias: value.integer_value for alias, value in answers[0].result.aggregate_fields.items()}
-    assert counted == {"some": 2, "all": 5}
+    assert counted == {"some": 2, "all": 5, "field_1": 5}
 
 
 def test_queries_of_the_past(cities: firestore.CollectionReference) -> None:
@@ -793,6 +795,34 @@ def test_immediate_collections_of_any_id_can_be_queried(server: Served, client: 
 
     assert run(ROOT) == ["a/1", "b/2"]
     assert run(f"{ROOT}/a/1") == ["a/1/c/3", "a/1/d/4"]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "says"),
+    [
+        ([], "Aggregations can not be empty."),
+        (["a", "b", "a"], "Aggregation aliases contain duplicate alias: a."),
+        (["field_1", ""], "Aggregation aliases contain duplicate alias: field_1."),
+        ([""] * 6, "The maximum number of aggregations allowed in an aggregation query is 5. Received: 6"),
+    ],
+)
+def test_aggregations_are_refused_in_the_words_of_production(server: Served, aliases: list[str], says: str) -> None:
+    message = rpc.RunAggregationQueryRequest.pb()(parent=ROOT)
+    message.structured_aggregation_query.structured_query.from_.add(collection_id="a")
+    for alias in aliases:
+        message.structured_aggregation_query.aggregations.add(alias=alias).count.SetInParent()
+    with pytest.raises(grpc.RpcError) as caught:
+        list(server.stub().run_aggregation_query(rpc.RunAggregationQueryRequest.wrap(message)))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == says
+
+
+def test_documents_with_numeric_ids_are_listed_page_by_page_in_the_order_of_their_numbers(
+    server: Served, client: firestore.Client
+) -> None:
+    write_all(client, {f"a/{id_}": {} for id_ in ("b", "__id10__", "__id9__", "__id-2__", "!")})
+    listed = [document.id for document in client.collection("a").list_documents(page_size=2)]
+    assert listed == ["__id-2__", "__id9__", "__id10__", "!", "b"]
 
 
 def test_the_first_write_sees_the_document_and_the_next_ones_see_the_writes_before(

@@ -108,6 +108,7 @@ def test_a_stored_balance_is_told_with_a_row_for_each_member(api: ReadApi) -> No
         "lastUpdatedAt": stored["lastUpdatedAt"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "asOf": stored["asOf"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "version": VERSION,
+        "faults": 0,
         "detail": "pairs",
         "source": "precomputed",
     }

@@ -14,6 +14,7 @@ from google.cloud.firestore_v1.types import write as write_types
 from emulator.changes import Change
 from emulator.engine import SECOND_US, CommitResult, Engine, QueryResult, ReadResult, Settings
 from emulator.errors import RpcError
+from emulator.locks import Mode
 from emulator.query import PreparedQuery
 from emulator.transactions import Waiting
 
@@ -222,7 +223,7 @@ def test_a_cancelled_wait_gives_way(engine: Engine) -> None:
 
 
 def contend(engine: Engine, name: str) -> None:
-    """Have a transaction lose the document to another, so that those who read it next stand in line."""
+    """Have a transaction lose the document to another, so that those who read it next reserve it."""
     older, younger = engine.begin(), engine.begin()
     for transaction in (older, younger):
         get(engine, name, transaction)
@@ -380,11 +381,30 @@ def test_after_a_collision_readers_stand_in_line_for_a_while(engine: Engine, clo
         assert get(engine, A, transaction) == 4
 
 
+def test_a_retry_reserves_what_its_last_attempt_lost_however_late_it_comes(engine: Engine, clock: Clock) -> None:
+    older, younger = engine.begin(), engine.begin()
+    for transaction in (older, younger):
+        assert numbers(engine.get([A, B], transaction)) == [None, None]
+    put(engine, A, 1, older)
+    clock.now_us += 10 * engine.settings.contention_memory_us
+    reader, retry, newcomer = engine.begin(), engine.begin(retry_of=younger), engine.begin()
+    assert numbers(engine.get([A, B], reader)) == [1, None]
+    assert numbers(engine.get([A, B], retry)) == [1, None], "beside those who share it"
+    assert numbers(engine.get([A, B], newcomer)) == [1, None]
+    assert {name: lock.mode for name, lock in engine.locks_of(retry).items()} == {A: Mode.RESERVED, B: Mode.SHARED}
+    put(engine, A, 2, retry)
+    fails(lambda: engine.commit([], reader), ABORTED)
+
+
 def test_without_a_memory_of_contention_readers_always_share(clock: Clock) -> None:
     engine = Engine(DATABASE, clock, settings=Settings(contention_memory_us=0))
     contend(engine, A)
-    for transaction in (engine.begin(), engine.begin()):
+    first = [engine.begin(), engine.begin()]
+    for transaction in first:
         assert get(engine, A, transaction) is None
+    put(engine, A, 1, first[0])
+    for transaction in (engine.begin(), engine.begin(retry_of=first[1]), engine.begin()):
+        assert get(engine, A, transaction) == 1
 
 
 # The mode of a transaction

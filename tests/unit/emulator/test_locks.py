@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from emulator.locks import LockTable, Owner, Request, Wound
+from emulator.locks import LockTable, Mode, Owner, Request, Wound
 
 
 def owners(count: int) -> list[Owner]:
@@ -14,15 +14,19 @@ def owners(count: int) -> list[Owner]:
     return [Owner((number, number)) for number in range(count)]
 
 
-def shared(*names: str) -> dict[str, bool]:
-    return dict.fromkeys(names, False)
+def shared(*names: str) -> dict[str, Mode]:
+    return dict.fromkeys(names, Mode.SHARED)
 
 
-def exclusive(*names: str) -> dict[str, bool]:
-    return dict.fromkeys(names, True)
+def reserved(*names: str) -> dict[str, Mode]:
+    return dict.fromkeys(names, Mode.RESERVED)
 
 
-def acquired(table: LockTable, owner: Owner, wants: dict[str, bool]) -> bool:
+def exclusive(*names: str) -> dict[str, Mode]:
+    return dict.fromkeys(names, Mode.EXCLUSIVE)
+
+
+def acquired(table: LockTable, owner: Owner, wants: dict[str, Mode]) -> bool:
     return table.acquire(owner, wants) is None
 
 
@@ -47,7 +51,7 @@ def test_a_writer_waits_for_readers_and_for_a_writer() -> None:
         assert granted(table) == []
         table.release(holder)
         assert granted(table) == [request]
-        assert writer.held["a"].exclusive is writer
+        assert writer.held["a"].holders == {writer: Mode.EXCLUSIVE}
 
 
 def test_a_reader_stands_in_line_behind_a_waiting_writer() -> None:
@@ -133,6 +137,24 @@ def test_readers_do_not_wound_each_other_but_wound_a_younger_exclusive_holder() 
     assert not table.is_free_for(oldest, shared("b"))
     assert acquired(table, oldest, shared("a", "b"))
     assert wounds(table) == [Wound(exclusive_holder, "b", [])]
+
+
+def test_one_may_reserve_what_others_share_and_the_next_one_waits() -> None:
+    table = LockTable()
+    older, holder, younger, reader = owners(4)
+    assert acquired(table, reader, shared("a"))
+    assert acquired(table, holder, reserved("a"))
+    request = table.acquire(younger, reserved("a"))
+    assert request is not None
+    assert acquired(table, older, shared("a"))
+    assert wounds(table) == []
+    table.release(older)
+    assert acquired(table, holder, exclusive("a"))
+    assert [wound.owner for wound in wounds(table)] == [reader]
+    table.release(holder)
+    assert granted(table) == [request]
+    assert acquired(table, older, reserved("a"))
+    assert [wound.owner for wound in wounds(table)] == [younger]
 
 
 def test_a_wound_lets_in_others_who_waited_for_the_one_that_lost() -> None:
@@ -226,11 +248,11 @@ def test_nothing_is_left_when_all_is_released() -> None:
             table.release(owner)
             continue
         names = random.sample("abcd", random.randint(1, 3))
-        table.acquire(owner, {name: random.random() < 0.5 for name in names})
+        table.acquire(owner, {name: random.choice(list(Mode)) for name in names})
         for name in "abcd":
-            holders = [each for each in everybody if name in each.held]
-            writers = [each for each in holders if each.held[name].exclusive is each]
-            assert not writers or len(holders) == 1, "an exclusive lock has one holder"
+            modes = [each.held[name].holders[each] for each in everybody if name in each.held]
+            assert Mode.EXCLUSIVE not in modes or len(modes) == 1, "an exclusive lock has one holder"
+            assert modes.count(Mode.RESERVED) <= 1
     assert any(owner.pending or owner.held for owner in everybody)
     for owner in everybody:
         table.release(owner)
@@ -250,7 +272,7 @@ def is_stuck(table: LockTable, random: Random) -> bool:
     for _ in range(60):
         owner = random.choice(everybody)
         names = random.sample("abcde", random.randint(1, 3))
-        table.acquire(owner, {name: random.random() < 0.5 for name in names})
+        table.acquire(owner, {name: random.choice(list(Mode)) for name in names})
         oldest = min((owner for owner in everybody if owner.pending or owner.held), key=lambda owner: owner.born)
         assert not oldest.pending or isinstance(table, Unwounded), "the oldest does not wait"
     while any(owner.pending for owner in everybody):

@@ -3,6 +3,8 @@ https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#docume
 
 from __future__ import annotations
 
+import contextlib
+
 import grpc
 import pytest
 from google.cloud.firestore_v1.field_path import FieldPath
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import RpcError
-from emulator.names import check_document_name, check_id, check_parent, database_of
+from emulator.names import check_document_name, check_id, check_parent, database_of, numeric_id
 from emulator.paths import NAME, delete_field, field_name_fault, get_field, parse_field_path, parse_writable_path, set_field
 from tests.unit.emulator.model import ROOT, Vector, to_document, to_plain, to_value
 
@@ -139,6 +141,8 @@ def test_a_field_is_read_set_and_deleted_where_the_path_leads() -> None:
         (".", False),
         ("..", False),
         ("a/b", False),
+        ("____", True),
+        ("_____", False),
         ("__a__", False),
         ("__id7__", False),
         ("é" * 751, False),
@@ -152,6 +156,32 @@ def test_ids_follow_the_rules(id_: str, allowed: bool) -> None:
         with pytest.raises(RpcError) as caught:
             check_id(id_, "the id")
         assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("id_", "number"),
+    [
+        ("__id7__", 7),
+        ("__id-2__", -2),
+        ("__id0__", 0),
+        ("__id-9223372036854775808__", -(1 << 63)),
+        ("__id9223372036854775807__", (1 << 63) - 1),
+        ("__id9223372036854775808__", None),
+        ("__id-9223372036854775809__", None),
+        ("__id" + "9" * 9_999 + "__", None),
+        ("__id07__", None),
+        ("__id-0__", None),
+        ("__id__", None),
+        ("__id7", None),
+    ],
+)
+def test_a_document_may_have_a_numeric_id_and_a_collection_may_not(id_: str, number: int | None) -> None:
+    """Datastore's numbers: production takes them where a document's id stands."""
+    assert numeric_id(id_) == number
+    with contextlib.nullcontext() if number is not None or id_ == "__id7" else pytest.raises(RpcError):
+        check_document_name(f"{ROOT}/a/{id_}", ROOT)
+    with contextlib.nullcontext() if id_ == "__id7" else pytest.raises(RpcError):
+        check_document_name(f"{ROOT}/{id_}/a", ROOT)
 
 
 @pytest.mark.parametrize("path", ["a", "a/b/c", "", "a//b/c", "a/b/", "/a/b", "__a__/b", "a/..", "/".join(["a"] * 202)])

@@ -215,7 +215,10 @@ def test_preconditions_have_their_codes() -> None:
         assert code(delete(update_us=stale_us), current) is grpc.StatusCode.FAILED_PRECONDITION
     assert code(update({}, update_us=FIRST_US)) is grpc.StatusCode.FAILED_PRECONDITION
     assert NAME in refusal(update({}, exists=True)).message
-    assert code(update({}, update_us=2**60), current) is grpc.StatusCode.FAILED_PRECONDITION
+    assert code(update({}, update_us=LATER_US), current) is grpc.StatusCode.FAILED_PRECONDITION
+    for future_us in (LATER_US + 1, 2**60):
+        assert code(update({}, update_us=future_us), current) is grpc.StatusCode.INVALID_ARGUMENT
+        assert code(delete(update_us=future_us)) is grpc.StatusCode.INVALID_ARGUMENT
     assert apply(update({}, exists=True), current, LATER_US).changed
     assert apply(update({}, exists=False), None, LATER_US).changed
     assert apply(update({}, update_us=FIRST_US), current, LATER_US).changed

@@ -45,6 +45,18 @@ def test_a_delivery_reaches_the_trigger_as_it_came(handled: Handled, name: str, 
     assert handled == [(kind, BODY, "a b/Ã¶", WRITTEN)]
 
 
+@pytest.mark.parametrize(("name", "is_created"), [("on_group_created", True), ("on_group_deleted", False)])
+def test_a_groups_coming_and_going_reach_the_trigger(name: str, is_created: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def handle(data: bytes, *, event_id: str, is_created: bool) -> None:
+        calls.append((data, event_id, is_created))
+
+    monkeypatch.setattr(triggers, "handle_group", handle)
+    assert function(name).post("/", data=BODY, headers=headers("groups/g")).status_code == 200
+    assert calls == [(BODY, "event-1", is_created)]
+
+
 @pytest.mark.parametrize(
     ("time", "read"),
     [
@@ -94,7 +106,16 @@ def test_an_unreadable_event_is_acknowledged_and_raises_the_alert(capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["on_expense_written", "on_settlement_written", "balance_api", "rebuild_balance", "reconcile_balances"]
+    "name",
+    [
+        "on_expense_written",
+        "on_settlement_written",
+        "on_group_created",
+        "on_group_deleted",
+        "balance_api",
+        "rebuild_balance",
+        "reconcile_balances",
+    ],
 )
 def test_every_function_loads_without_credentials(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 
 from balance.core.ledger import Ledger
 from balance.core.money import Unit
@@ -13,7 +14,7 @@ from balance.documents.layout import Layout
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind
 from balance.documents.writes import SourceWrite
-from balance.protocol.events import MissingTime, SourceEvent, UnreadableEvent, Version, decode, effect
+from balance.protocol.events import MissingTime, SourceEvent, UnreadableEvent, Version, decode, decode_group, effect
 from tests.cloud_events import ROOT, EventDataPb, body
 
 EARLIER = datetime(2026, 3, 1, 11, tzinfo=UTC)
@@ -52,6 +53,32 @@ def test_a_delete_has_an_old_side_only_and_the_time_of_its_event() -> None:
     event = decoded(body("expenses/e", before=FIELDS, before_time=EARLIER))
     assert (event.before, event.after) == (Version(FIELDS, EARLIER), None)
     assert event.write == SourceWrite(source="expenses/e", update_time=EARLIER, deleted_at=DELIVERED)
+
+
+def test_the_json_of_an_event_says_the_same() -> None:
+    fields = FIELDS | {"n": 5, "b": b"\x00", "none": None, "yes": True, "map": {"é": [1]}}
+    data = body("expenses/é", before={"x": 1}, before_time=EARLIER, after=fields, after_time=WRITTEN)
+    as_json = json_format.MessageToDict(EventDataPb.FromString(data))
+    assert decode(as_json, kind=Kind.EXPENSE, event_id="event-1", time=DELIVERED) == decoded(data)
+
+
+@pytest.mark.parametrize("data", [{}, {"value": 5}, {"value": {"name": 5}}, {"value": {"name": "x"}}, [1], 5, {"oldValue": []}])
+def test_other_json_is_unreadable(data: Any) -> None:
+    with pytest.raises(UnreadableEvent):
+        decode(data, kind=Kind.EXPENSE, event_id="event-1", time=DELIVERED)
+
+
+@pytest.mark.parametrize("group_id", ["g", "café 🍕", "a.b"])
+def test_the_group_of_an_event_is_named_by_its_document(group_id: str) -> None:
+    for sides in ({"before": {"x": 1}}, {"after": {"x": 1}}):
+        assert decode_group(body(f"groups/{group_id}", **sides), Layout()) == group_id  # type: ignore[arg-type]
+    assert decode_group(body(f"households/{group_id}", after={}), Layout(groups="households")) == group_id
+
+
+@pytest.mark.parametrize("path", ["expenses/e", "groups/g/metadata/balance", "groups"])
+def test_an_event_of_another_document_names_no_group(path: str) -> None:
+    with pytest.raises(UnreadableEvent):
+        decode_group(body(path, after={}), Layout())
 
 
 def test_a_document_without_fields_exists() -> None:

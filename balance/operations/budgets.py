@@ -1,0 +1,48 @@
+"""How many reads one caller may cause in a minute.
+
+Most answers cost one or two reads. Some read a group's whole history, and any member could ask for such answers without end;
+so what a caller causes is counted, and who has caused too much waits. A caller may start whatever it asks for while anything
+of its budget is left: what that costs beyond is paid back by waiting longer. Each instance counts for itself.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from threading import Lock
+
+_CALLERS_REMEMBERED = 10_000
+
+
+class OverBudget(Exception):
+    """The caller has caused too many reads; `retry_after_s` is when the next one is allowed, in whole seconds."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"too many reads: try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class ReadBudgets:
+    """The budgets of all callers, by uid; safe to share among threads."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._lock = Lock()
+        self._full_at_s: dict[str, float] = {}
+        """When a caller's budget will be whole again; absent: it is."""
+
+    def check(self, uid: str) -> None:
+        """Raises OverBudget when nothing is left."""
+        with self._lock:
+            # Spent whole, a budget is full again in a minute.
+            wait_s = self._full_at_s.get(uid, 0.0) - self._clock() - 60
+        if wait_s > 0:
+            raise OverBudget(math.ceil(wait_s))
+
+    def charge(self, uid: str, reads: int) -> None:
+        """Count reads that a caller has caused."""
+        with self._lock:
+            now_s = self._clock()
+            self._full_at_s[uid] = max(self._full_at_s.get(uid, 0.0), now_s) + reads * 60 / self._per_minute
+            if len(self._full_at_s) > _CALLERS_REMEMBERED:
+                self._full_at_s = {caller: full_s for caller, full_s in self._full_at_s.items() if full_s > now_s}
