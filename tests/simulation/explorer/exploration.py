@@ -11,10 +11,10 @@ an actor from which the later step can come first is tried at the earlier node (
 all that begins with them has been seen, until a step that depends on theirs. Both are due to Abdulla, Aronsson, Jonsson and
 Sagonas, "Optimal dynamic partial order reduction" (POPL 2014).
 
-**Merged**, every enabled actor is tried, but a node is given up when its state was reached before (`state`). Here a bound may be
-set: every enabled actor is tried only as long as that takes no more than so many preemptions (switches away from an actor that
-could go on), and a state counts as reached only if the same actor went last, with no more preemptions. Reduction by races would
-not be sound under such a bound.
+**Merged**, every enabled actor is tried, but a node is given up when its state was reached before (`state`). It mostly takes
+fewer executions. Here a bound may be set: every enabled actor is tried only as long as that takes no more than so many
+preemptions (switches away from an actor that could go on), and a state counts as reached only if the same actor went last, with
+no more preemptions. Reduction by races would not be sound under such a bound.
 """
 
 from collections import Counter
@@ -105,9 +105,10 @@ class Exploration:
     """Explores a world."""
 
     def __init__(
-        self, world: World, mode: Mode | None = None, *, edits: tuple[Edit, ...] = (), collects_ends: bool = False
+        self, world: World, mode: Mode = Mode.MERGED, *, edits: tuple[Edit, ...] = (), collects_ends: bool = False
     ) -> None:
-        self.mode = mode or (Mode.MERGED if world.merges or world.preemptions is not None else Mode.REDUCED)
+        assert world.preemptions is None or mode is Mode.MERGED, "no other mode is sound under a bound"
+        self.mode = mode
         self.report = Report(world, self.mode)
         self._world = world
         self._edits = edits

@@ -8,8 +8,8 @@ their order only where a rebuild's snapshot is concerned, and otherwise by wheth
   before it with the same set;
 - the times at which a balance or record was committed do not matter: all that is compared with them lies minutes away.
 
-An actor is where it is by what it was answered, until it is done; what it was answered is therefore part of the state, and so are
-locks, who waits for them, and who is older than whom. Digests have 128 bits.
+An actor is where it is by what it was answered, until it is done; what it was answered is therefore part of the state, and so
+are locks, who waits for them, and who is older than whom. Digests have 128 bits.
 """
 
 from datetime import datetime
@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from emulator.errors import RpcError
+from emulator.locks import Request
 from tests.simulation.translation import ROOT
 from tests.simulation.values import to_time, to_us
 
@@ -96,13 +97,15 @@ class States:
         locks = sorted(
             (
                 self._shown(name),
-                lock.exclusive and owners.get(lock.exclusive.id, "a client"),
-                sorted(owners[owner.id] for owner in lock.shared),
-                [(owners.get(request.owner.id, "a client"), sorted(map(self._shown, request.wants))) for request in lock.queue],
+                sorted((owners.get(owner.id, "a client"), mode.name) for owner, mode in lock.holders.items()),
+                [(owners.get(request.owner.id, "a client"), self._wants(request)) for request in lock.queue],
             )
             for name, lock in engine._locks._locks.items()
         )
         return digest((actors, processes, documents, transactions, locks, run.failures_left, sorted(run.repaired)))
+
+    def _wants(self, request: Request) -> list[tuple[str, str]]:
+        return sorted((self._shown(name), mode.name) for name, mode in request.wants.items())
 
     def _at(self, us: int) -> list[str]:
         store = self._run.engine._store

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from tests.simulation.profile import DAY_US
@@ -153,9 +152,9 @@ class World:
     """How often each event is delivered at once."""
     in_one_process: bool = False
     """Every event and rebuild goes to the process P, where they meet in its line; otherwise each to one of its own."""
-    delivered_to: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    delivered_to: Mapping[str, str] = field(default_factory=dict)
     """The process by event, where it matters."""
-    processes: Mapping[str, Code] = field(default_factory=lambda: MappingProxyType({}))
+    processes: Mapping[str, Code] = field(default_factory=dict)
     """What processes run that do not run the final code."""
     final: Code = Code()
     """What runs everywhere in the end, and from the beginning where `processes` says nothing else."""
@@ -165,8 +164,6 @@ class World:
     most_failures: int = 1
     preemptions: int | None = None
     """At most so many switches away from an actor that could go on; None for all interleavings."""
-    merges: bool = False
-    """Explored by states rather than by races, also without a bound: better for many actors that do much of the same."""
     nested: bool = False
     """Expenses lie below their group."""
     event_time_error_us: int = 0
