@@ -7,7 +7,7 @@ A group is
   true     stored and recalculated agree
   drift    they differ; the differences are listed, pair by pair
   coarse   they agree, at a lower level of detail than would fit by now
-  missing  it has no balance: it was created just now, or run `balance backfill`
+  missing  no balance: the group is brand-new, or run `balance backfill`
   stale    of an older version, other rules or an earlier group of this id
   newer    written by newer code than this, or in a higher epoch
   gone     the group does not exist

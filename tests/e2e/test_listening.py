@@ -18,7 +18,7 @@ from google.cloud import firestore
 
 from runner.session import call
 from tests.e2e.node import NODE_CLIENT, WEB_CLIENT, node_with
-from tests.e2e.processes import eventually
+from tests.e2e.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "demo-listening"
