@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo rehearsal test test-integration test-firebase simulate explore chaos bench bench-check lint audit format lock
+.PHONY: help setup demo rehearsal test test-integration test-firebase test-client simulate explore chaos bench bench-check lint audit format lock
 
 PY := venv/bin/python
 
@@ -24,6 +24,9 @@ test-integration: setup  ## integration tests; FIRESTORE_EMULATOR_HOST=host:port
 
 test-firebase: setup  ## the end-to-end tests through the real Firebase CLI and its emulators
 	@$(PY) -m tests.firebase.run $(ARGS)
+
+test-client: setup  ## the TypeScript client: compiled, tested with the real Firebase SDK (needs Node 20)
+	@scripts/test_client.sh
 
 simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from seed START (0), on all cores
 	@venv/bin/balance simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)

@@ -60,7 +60,14 @@ def parser() -> argparse.ArgumentParser:
         "--mode",
         choices=("pessimistic", "optimistic"),
         default="pessimistic",
-        help="concurrency control (default: %(default)s)",
+        help="concurrency control of transactions that do not choose (default: %(default)s)",
+    )
+    transactions.add_argument(
+        "--contention-memory",
+        type=_seconds_or_none,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long readers stand in line for a document that a transaction has lost to another; 0: never (default: 1)",
     )
     transactions.add_argument("--lock-timeout", type=_seconds, default=20.0, metavar="SECONDS", help="default: 20")
     transactions.add_argument("--transaction-timeout", type=_seconds, default=270.0, metavar="SECONDS", help="default: 270")
@@ -170,6 +177,7 @@ def _tell(admin: Admin, arguments: argparse.Namespace, port: int, admin_port: in
 def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
         optimistic=arguments.mode == "optimistic",
+        contention_memory_us=_us(arguments.contention_memory),
         lock_wait_us=_us(arguments.lock_timeout),
         transaction_total_us=_us(arguments.transaction_timeout),
         transaction_idle_us=_us(arguments.idle_timeout),
@@ -205,6 +213,10 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
     return seconds
+
+
+def _seconds_or_none(text: str) -> float:
+    return 0.0 if text == "0" else _seconds(text)
 
 
 def _positive(text: str) -> int:

@@ -19,7 +19,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from balance.database.firestore import Directory, TransientError
 from balance.database.sdk import connect
 from balance.documents.settings import InvalidSetting, Settings, from_environment
-from balance.documents.sources import is_document_id
+from balance.documents.sources import Kind, is_document_id
 from balance.operations.fleet import group_ids
 from scripts import source
 from scripts.command import Refused
@@ -163,7 +163,7 @@ def _said(emulator: str | None, project: str, settings: Settings, adapter: Path)
     layout = settings.layout
     return [
         f"{where}, database {settings.database}",
-        f"{layout.groups}, {layout.expenses}, {layout.settlements}; {settings.unit} units; adapter {_short(adapter)}",
+        f"{', '.join([layout.groups, *map(layout.collection, Kind)])}; {settings.unit} units; adapter {_short(adapter)}",
     ]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from balance.database.firestore import Firestore, Query, Snapshot
 from balance.documents.layout import IN_GROUP, Layout
 from balance.documents.sources import Kind
+from scripts.left_out import collection_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,6 @@ def _documents(firestore: Firestore, layout: Layout, kind: Kind, groups: list[st
         size -= len(found)
         if size <= 0:
             return
-
-
-def collection_of(layout: Layout, kind: Kind) -> str:
-    """The path of a kind's collection, as the layout has it."""
-    return layout.expenses if kind is Kind.EXPENSE else layout.settlements
 
 
 def _some(firestore: Firestore, collection: str, size: int) -> list[Snapshot]:

@@ -46,8 +46,8 @@ def look(firestore: Firestore, settings: Settings, sample: Sample) -> Iterator[F
     yield from _of_balances(settings, sample, stored)
     if not found:
         yield Finding(
-            Level.WARNING,
-            f"none of {len(sample.chosen)} groups has a record of an event, though there are balances",
+            Level.NOTE,
+            f"none of {len(sample.chosen)} groups has a record of an event: no document was changed after its group's balance",
             "change an expense and run `balance show GROUP`: without a record within a minute the triggers do not run",
         )
         return

@@ -184,6 +184,8 @@ def test_the_last_snapshot_is_the_truth_though_streams_break(server: Server, sub
         assert len(query) == 5
         eventually(lambda: seen.has(document, query), "the last snapshot")
         assert ended + server.statistics()["errors"]["UNAVAILABLE"] > 3
+        call("DELETE", f"{server.admin_url}/data")
+        eventually(lambda: seen.has(None, []), "the database was cleared")
     assert seen.numbers == sorted(seen.numbers), "an older version was shown after a newer one"
     assert not any("error" in snapshot for snapshot in seen.snapshots)
     eventually(lambda: server.streams() == {"listen": 0, "write": 0, "targets": 0}, "the clients have gone")

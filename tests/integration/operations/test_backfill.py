@@ -68,17 +68,20 @@ def test_every_group_gets_its_balance_over_several_pages(app: Deployment, capsys
 
 
 def test_what_is_current_is_left_alone_and_what_is_not_is_rebuilt(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
-    old_groups(app, 6)
+    old_groups(app, 7)
     assert run(capsys)[0] == 0
     before = {group_id: app.balance(group_id) for group_id in ("g0000", "g0001")}
     app.set_balance("g0002", {**app.balance("g0002"), "version": 0})
     app.set_balance("g0003", {**app.balance("g0003"), "detail": "bent"})
     app.client.document("groups/g0004/metadata/balance").delete()
+    app.client.document("groups/g0005").delete()
+    app.group("g0005")  # another group under the same id
+    app.client.document("groups/g0006/metadata/balance").update({"rules": "0:other"})
     code, summary, _ = run(capsys)
-    assert (code, summary["skipped"], summary["rebuilt"]) == (0, 3, 3)
-    assert summary["were"] == {"stale": 1, "corrupt": 1, "missing": 1}
+    assert (code, summary["skipped"], summary["rebuilt"]) == (0, 2, 5)
+    assert summary["were"] == {"stale": 3, "corrupt": 1, "missing": 1}
     assert {group_id: app.balance(group_id) for group_id in before} == before
-    assert all(is_true(app, f"g000{index}") for index in range(6))
+    assert all(is_true(app, f"g000{index}") for index in range(7))
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_be_done(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
