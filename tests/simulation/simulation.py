@@ -57,6 +57,9 @@ class Figures:
     outcomes: Counter[str] = field(default_factory=Counter)
     fates: Counter[str] = field(default_factory=Counter)
     """What happened to calls of Firestore."""
+    commits_of_several: int = 0
+    """Commits of more than one group's balance."""
+    schedules_with_them: int = 0
 
     def add(self, other: "Figures") -> None:
         """Add up."""
@@ -68,6 +71,8 @@ class Figures:
         self.failures += other.failures
         self.outcomes += other.outcomes
         self.fates += other.fates
+        self.commits_of_several += other.commits_of_several
+        self.schedules_with_them += other.schedules_with_them
 
 
 @dataclass(slots=True)
@@ -151,6 +156,8 @@ class Simulation:
             what = str(error) if isinstance(error, Discrepancy) else f"{type(error).__name__}: {error}"
             raise Failure(f"seed {self.seed}: {what}\nreplay: balance simulate --seed {self.seed} --trace") from error
         self.figures.fates.update(map(str, self.network.met.elements()))
+        self.figures.commits_of_several = self.network.commits_of_several
+        self.figures.schedules_with_them = int(self.network.commits_of_several > 0)
         return self.figures
 
     # The plan
@@ -209,6 +216,8 @@ class Simulation:
 
     def _gap_us(self) -> int:
         roll = self.random.random()
+        if self.profile.bulk and self.random.random() < 0.7:
+            return 0
         if self.profile.pauses and roll > 0.7:
             return int(self.random.random() * self.random.choice((MINUTE_US, HOUR_US, 2 * HOUR_US, DAY_US, 5 * DAY_US)))
         if roll < 0.25:
@@ -287,11 +296,28 @@ class Simulation:
             settings_of(copy, nested=profile.nested, minor_units=profile.minor_units),
             updates_on=lambda: process.updates_on,
             retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
+            start=partial(self._start_job, process),
             new_signal=partial(Signal, self.scheduler),
+            clock=lambda: self.scheduler.now_us / SECOND_US,
         )
         self.processes.append(process)
         if self.log:
             self.log(process.name, "starts")
+
+    def _start_job(self, process: Process, job: Callable[[], None]) -> None:
+        """What the product's pool of threads does."""
+
+        def spawn() -> None:
+            if process.is_alive:
+                self.scheduler.spawn(body)
+
+        def body() -> None:
+            actor = getcurrent()
+            process.actors[actor] = lambda: None
+            job()
+            del process.actors[actor]
+
+        self.scheduler.after(0, spawn)
 
     def _sleep_s(self, seconds: float) -> None:
         self.scheduler.sleep(int(seconds * SECOND_US))
@@ -432,6 +458,8 @@ class Simulation:
 
     def _delay_us(self) -> int:
         roll = self.random.random()
+        if self.profile.bulk and roll < 0.7:
+            return 1_000
         if roll < 0.5:
             return int(roll * SECOND_US / 10)
         return int(self.random.random() ** 2 * self.profile.longest_delay_us)
@@ -513,9 +541,11 @@ class Simulation:
     # The end
 
     def _drain(self, since: str) -> None:
-        is_empty = self.scheduler.run(lambda: self.violation, MAX_STEPS)
+        is_empty = self.scheduler.run(lambda: self.violation or self.network.violation, MAX_STEPS)
         if self.violation is not None:
             raise self.violation
+        if self.network.violation is not None:
+            raise Discrepancy(self.network.violation)
         if not is_empty:
             raise Discrepancy(f"after {MAX_STEPS} steps there is still something to do; {since}")
 

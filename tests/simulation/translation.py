@@ -78,9 +78,11 @@ class Translator:
             return [self._decoded(project(document), read_time) for document in result.value]
         return [self._snapshot(document.name[len(ROOT) :], document, read_time) for document in result.value]
 
-    def fail(self, error: RpcError, *, commit: bool = False, past: bool = False) -> NoReturn:
+    def fail(self, error: RpcError, *, commit: bool = False, past: bool = False, conditional: bool = False) -> NoReturn:
         """Raise the engine's error as the product's."""
-        translated: AbstractContextManager[None] = self._product.sdk.translated(commit=commit, past=past)
+        translated: AbstractContextManager[None] = self._product.sdk.translated(
+            commit=commit, past=past, conditional=conditional
+        )
         with translated:
             raise from_grpc_status(error.code, error.message) from error
         raise AssertionError("an error does not pass")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.errors import RpcError
 from emulator.footprints import Footprint as EngineFootprint
+from emulator.transactions import Waiting
 from tests.simulation.explorer.footprint import Footprint
 from tests.simulation.explorer.world import CRASH, READ_FAILS, UNKNOWN_OUTCOME, Failure
 from tests.simulation.product import Product
@@ -33,17 +34,22 @@ class ExploredFirestore:
         self.transactions: list[bytes] = []
         """The ids of all that were begun."""
         self._instant_us = -1
+        self._late = 0
 
-    def begin(self) -> "ExploredTransaction":
+    def begin(self, *, retry_of: bytes = b"") -> "ExploredTransaction":
         """See Firestore.begin."""
-        return ExploredTransaction(self)
+        return ExploredTransaction(self, retry_of)
 
-    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Any]:
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None, timeout_s: float | None = None) -> list[Any]:
         """See Firestore.get."""
         engine, names = self.execution.engine, [ROOT + path for path in paths]
         call = engine.footprint_of_get(names)
         if read_time is not None:
             read = self._past(partial(engine.get, names, None, to_us(read_time)), call, read_time)
+        elif timeout_s is not None:
+            # Who is in such a hurry makes no snapshot of it.
+            shown = self.execution.shown(paths)
+            read = self.call(f"get {shown}", partial(engine.get, names), self.execution.resources.of(call), _ON_READ)
         else:
             footprint = self.execution.resources.of_instant(call)
             read = self.call(f"get {self.execution.shown(paths)}", partial(self._get_present, names), footprint, _ON_READ)
@@ -67,6 +73,32 @@ class ExploredFirestore:
             result = self.call(f"query {shown}", partial(engine.query, plan), footprint, _ON_READ)
         yield from self.translator.matches(query, result)
 
+    def commit(self, writes: Iterable[Any], *, timeout_s: float | None = None, max_bytes: int | None = None) -> datetime:
+        """See Firestore.commit. How long it waits for a lock is not told: whoever gives up has lost it, or it comes late."""
+        execution, engine, writes = self.execution, self.execution.engine, list(writes)
+        messages = [self.translator.write(write) for write in writes]
+        label = f"commit {execution.shown([write.path for write in writes])} without locks"
+        action = partial(engine.commit, messages)
+
+        def footprint() -> Footprint:
+            return execution.resources.of(engine.footprint_of_commit(messages))
+
+        def begin() -> Any:
+            answer = action()
+            if isinstance(answer, Waiting):
+                # It is as old as this, among those that wait and begin.
+                execution.touch(Footprint(0, execution.resources.age))
+            return answer
+
+        def late() -> None:
+            self._late += 1
+            execution.spawn(
+                f"late commit {self._late} of {self.name}", lambda: _commit_late(execution, label, begin, footprint)
+            )
+
+        result = self.call(label, begin, footprint, _ON_COMMIT, late=late, conditional=True)
+        return to_time(result.commit_time_us)
+
     def _past(self, action: Callable[[], Any], call: EngineFootprint, read_time: datetime) -> Any:
         if to_us(read_time) == self._instant_us:
             # The step that fixed the instant is still going on. It depends on what is read as of it.
@@ -84,21 +116,29 @@ class ExploredFirestore:
         failures: frozenset[Failure],
         *,
         late: Callable[[], None] | None = None,
+        conditional: bool = False,
     ) -> Any:
         """A step; the engine's errors become the product's."""
         try:
             return self.execution.step(label, action, footprint, failures, late)
         except RpcError as error:
-            self.translator.fail(error, commit=late is not None)
+            self.translator.fail(error, commit=late is not None and not conditional, conditional=conditional)
 
 
 class ExploredTransaction:
     """See balance.database.firestore.Transaction."""
 
-    def __init__(self, firestore: ExploredFirestore) -> None:
+    def __init__(self, firestore: ExploredFirestore, retry_of: bytes) -> None:
         self._firestore = firestore
         self._execution = firestore.execution
+        self._retry_of = retry_of
         self._id: bytes | None = None
+        self._name = b""
+
+    @property
+    def id(self) -> bytes:
+        """See Transaction.id."""
+        return self._name
 
     def get(self, paths: Sequence[str]) -> list[Any]:
         """See Transaction.get."""
@@ -143,6 +183,7 @@ class ExploredTransaction:
 
         result = self._firestore.call(label, action, footprint, _ON_COMMIT, late=late)
         self._id = None
+        self._name = b""
         return to_time(result.commit_time_us)
 
     def rollback(self) -> None:
@@ -161,7 +202,7 @@ class ExploredTransaction:
 
     def _begun(self) -> bytes:
         if self._id is None:
-            self._id = self._execution.engine.begin()
+            self._id = self._name = self._execution.engine.begin(retry_of=self._retry_of or None)
             self._firestore.transactions.append(self._id)
             self._execution.touch(Footprint(0, self._execution.resources.age))
         return self._id

@@ -135,9 +135,27 @@ class Process:
             settings_of(copy, nested=execution.world.nested, epoch=code.epoch),
             updates_on=self._read_switch,
             retry=copy.retry.Retry(sleep=lambda s: None, jitter=lambda: 0.0),
+            start=self._start,
             new_signal=lambda: Signal(execution),
+            clock=lambda: 0.0,
         )
-        self.keeper._line._lock = _LineLock(execution, execution.resources("line of " + name))
+        self.keeper._combiner._lock = _LineLock(execution, execution.resources("line of " + name))
+        self._jobs = 0
+
+    def _start(self, job: Callable[[], None]) -> None:
+        """What the product's pool of threads does. A process that gets one event needs no second thread."""
+        if not self._execution.world.in_one_process:
+            job()
+            return
+        self._jobs += 1
+        name = f"job {self._jobs} of {self.name}"
+
+        def body() -> None:
+            # It begins some time: what arrives until then comes along.
+            self._execution.step("begins", lambda: None)
+            job()
+
+        self._execution.spawn(name, body, self)
 
     def _read_switch(self) -> bool:
         if self._execution.world.reads_switch:
