@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from emulator.engine import ReadResult
 from emulator.errors import RpcError
 from emulator.footprints import Footprint as EngineFootprint
 from emulator.transactions import Waiting
@@ -57,6 +58,7 @@ class ExploredFirestore:
 
     def _get_present(self, names: Sequence[str]) -> Any:
         read = self.execution.engine.get(names)
+        assert isinstance(read, ReadResult), "a read without a transaction does not wait"
         self._instant_us = read.read_time_us
         self.execution.instants.read(read.read_time_us)
         return read

@@ -28,6 +28,7 @@ from tests.simulation.explorer.database import ExploredFirestore
 from tests.simulation.explorer.footprint import NOTHING, Footprint, Resources
 from tests.simulation.explorer.state import Instants, States, digest
 from tests.simulation.explorer.world import (
+    BALANCE,
     GROUP,
     Actor,
     Client,
@@ -78,6 +79,8 @@ class Thread:
     is_done: bool = False
     knows: str = ""
     """A digest of all that it was answered: where it is follows from that. Kept when states are told apart."""
+    balance: Any = None
+    """The version of the balance that it has seen last; None when it saw none."""
 
 
 class Signal:
@@ -123,8 +126,6 @@ class Process:
         self.is_alive = True
         self.updates_on = code.updates_on
         self.threads: list[Thread] = []
-        self.line: list[str] = []
-        """Who has joined the group's line and has not been answered."""
         self.resource = execution.resources("process " + name)
         self.switch = execution.resources("switch of " + name)
         self.product = copy = product(later=code.is_later, new_rules=code.new_rules, edits=execution.edits)
@@ -144,6 +145,8 @@ class Process:
 
     def _start(self, job: Callable[[], None]) -> None:
         """What the product's pool of threads does. A process that gets one event needs no second thread."""
+        if not self.is_alive or self._execution.is_over:
+            return
         if not self._execution.world.in_one_process:
             job()
             return
@@ -156,6 +159,17 @@ class Process:
             job()
 
         self._execution.spawn(name, body, self)
+
+    def waiting(self) -> tuple[object, ...]:
+        """Who waits in the group's line and what is under way, in names; whether the group goes alone."""
+        queues = self.keeper._combiner._queues
+        places = [self._execution.member(place.member) for place in queues._waiting.get(GROUP, ())]
+        is_busy, is_ready = GROUP in queues._busy, GROUP in queues._ready
+        return places, is_busy, is_ready, GROUP in queues._suspect_until, self.keeper._combiner._common_jobs
+
+    def remembered(self) -> Any:
+        """The balance that the product remembers, and its update time."""
+        return self.keeper._memory.get(GROUP)
 
     def _read_switch(self) -> bool:
         if self._execution.world.reads_switch:
@@ -393,6 +407,9 @@ class Execution:
     def _learn(self, thread: Thread, failure: Failure | None, answer: Any) -> None:
         if self.tells_states:
             thread.knows = digest((thread.knows, thread.last_label, failure, self.states.answer(answer)))
+            for document in getattr(answer, "documents", ()):
+                if document is not None and document.name == ROOT + BALANCE:
+                    thread.balance = document
 
     def _on_granted(self, thread: Thread, footprint: Footprint) -> None:
         # What a woken actor does is done in the step of whoever released the lock.
@@ -458,7 +475,20 @@ class Execution:
             for number, id_ in enumerate(process.firestore.transactions):
                 yield process.name, number, id_
 
+    def last_transactions(self) -> Iterator[bytes]:
+        """The last that each process began which goes on: a retry may keep its age."""
+        for process in self.processes.values():
+            if process.threads and process.firestore.transactions:
+                yield process.firestore.transactions[-1]
+
     # Names, for traces
+
+    def member(self, member: Any) -> str:
+        """What waits in a line, in short."""
+        write = getattr(member, "write", None)
+        if write is None:
+            return repr(member)
+        return f"{self.names.get(f'groups/{GROUP}/balanceEvents/{write.key}', write.key)} by {member.event_id}"
 
     def shown(self, paths: Sequence[str]) -> str:
         """Paths in short, records by the name of their write."""
@@ -648,13 +678,9 @@ class Execution:
             copy = process.product
             for _ in range(_MOST_ATTEMPTS):
                 if self.world.in_one_process:
-                    self.step("joins the line", lambda: process.line.append(name))
+                    self.step("joins the line", lambda: None)
                 try:
-                    try:
-                        outcomes = handle()
-                    finally:
-                        if self.world.in_one_process:
-                            process.line.remove(name)
+                    outcomes = handle()
                 except copy.firestore.TransientError:
                     continue
                 except copy.changes.NewerVersion:

@@ -9,20 +9,25 @@ their order only where a rebuild's snapshot is concerned, and otherwise by wheth
 - the times at which a balance or record was committed do not matter: all that is compared with them lies minutes away.
 
 An actor is where it is by what it was answered, until it is done; what it was answered is therefore part of the state, and so
-are locks, who waits for them, and who is older than whom. Digests have 128 bits.
+are locks, who waits for them, who is older than whom, what a process remembers, and whether the balance that an actor or a
+process has seen last is still that very version: their commits may be made on this condition. Digests have 128 bits.
 """
 
+from dataclasses import fields as fields_of
+from dataclasses import is_dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from emulator.errors import RpcError
-from emulator.locks import Request
+from emulator.locks import Owner, Request
+from emulator.transactions import Transaction
+from tests.simulation.explorer.world import BALANCE
 from tests.simulation.translation import ROOT
-from tests.simulation.values import to_time, to_us
+from tests.simulation.values import time_of, to_time, to_us
 
 if TYPE_CHECKING:
-    from tests.simulation.explorer.execution import Execution
+    from tests.simulation.explorer.execution import Execution, Process
 
 OF_NO_MEANING = frozenset({"lastUpdatedAt", "appliedAt", "expireAt", "eventId"})
 """Fields of ours that are compared with nothing nearby."""
@@ -79,30 +84,54 @@ class States:
     def now(self) -> str:
         """The state as it is, between two steps."""
         run = self._run
-        engine = run.engine
+        balance = run.audit.documents.get(BALANCE)
         actors = sorted(
-            (thread.name, thread.label, "done" if thread.is_done else thread.knows, sorted(thread.failures))
+            (thread.name, thread.label, sorted(thread.failures), thread.knows, thread.balance is balance)
+            if not thread.is_done
+            else (thread.name,)
             for thread in run.threads
         )
-        processes = sorted(
-            (process.name, process.is_alive, process.updates_on, process.line) for process in run.processes.values()
-        )
+        processes = sorted(self._process(process, balance) for process in run.processes.values())
         documents = sorted(map(self._document, run.audit.documents.values()))
+        told = (actors, processes, documents, self._transactions(), run.failures_left, sorted(run.repaired))
+        return digest(told)
+
+    def _process(self, process: "Process", balance: Any) -> tuple[object, ...]:
+        """What a process has in common for its actors: its switch, who waits in its line, the balance that it remembers."""
+        if not process.is_alive:
+            return (process.name,)
+        remembered = process.remembered()
+        known = None
+        if remembered is not None:
+            is_current = balance is not None and to_us(time_of(balance.update_time)) == to_us(remembered.update_time)
+            known = is_current, self._named(remembered.stored)
+        return process.name, process.updates_on, process.waiting(), known
+
+    def _transactions(self) -> tuple[object, ...]:
+        """Those under way and their locks, in the order of their ages, with those whose retry may keep their age."""
+        run, engine = self._run, self._run.engine
         owners = {id_: f"{name} {number}" for name, number, id_ in run.transactions()}
-        # In the order of their ages.
+        ages = {**engine._transactions, **dict.fromkeys(run.last_transactions())}
         transactions = []
-        for id_, transaction in sorted(engine._transactions.items(), key=lambda item: item[1].born):
-            frozen = [] if transaction.snapshot_us is None else self._at(transaction.snapshot_us)
-            transactions.append((owners[id_], transaction.doomed is not None, frozen))
+        # An id tells the age.
+        for id_ in sorted(ages):
+            found = ages[id_]
+            frozen = [] if found is None or found.snapshot_us is None else self._at(found.snapshot_us)
+            transactions.append((owners[id_], found is not None and found.doomed is not None, frozen))
         locks = sorted(
             (
                 self._shown(name),
-                sorted((owners.get(owner.id, "a client"), mode.name) for owner, mode in lock.holders.items()),
-                [(owners.get(request.owner.id, "a client"), self._wants(request)) for request in lock.queue],
+                sorted((self._owner(owner, owners), mode.name) for owner, mode in lock.holders.items()),
+                [(self._owner(request.owner, owners), self._wants(request)) for request in lock.queue],
             )
             for name, lock in engine._locks._locks.items()
         )
-        return digest((actors, processes, documents, transactions, locks, run.failures_left, sorted(run.repaired)))
+        return transactions, locks
+
+    @staticmethod
+    def _owner(owner: Owner, owners: dict[bytes, str]) -> str:
+        assert isinstance(owner, Transaction)
+        return owners.get(owner.id, "a commit without a transaction")
 
     def _wants(self, request: Request) -> list[tuple[str, str]]:
         return sorted((self._shown(name), mode.name) for name, mode in request.wants.items())
@@ -133,8 +162,11 @@ class States:
         return known[1]
 
     def _named(self, value: Any) -> Any:
+        """The same with names for times, in an order that does not differ."""
         if isinstance(value, datetime):
             return self._run.instants.name(value)
         if isinstance(value, dict):
-            return sorted((name, self._named(inner)) for name, inner in value.items())
+            return sorted((key, self._named(inner)) for key, inner in value.items())
+        if is_dataclass(value):
+            return [self._named(getattr(value, part.name)) for part in fields_of(value)]
         return [self._named(inner) for inner in value] if isinstance(value, list) else value

@@ -7,10 +7,8 @@ from balance.documents.balances import VERSION
 from tests.simulation.auditor import Discrepancy
 from tests.simulation.explorer.execution import Execution
 from tests.simulation.explorer.state import OF_NO_MEANING
-from tests.simulation.explorer.world import GROUP, State
+from tests.simulation.explorer.world import BALANCE, GROUP, State
 from tests.simulation.product import LATER_VERSION
-
-BALANCE = f"groups/{GROUP}/metadata/balance"
 
 KNOWN_BY_NOW = frozenset({"DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"})
 """How a redelivery may be answered once everything has been processed."""

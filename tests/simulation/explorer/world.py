@@ -8,6 +8,7 @@ from typing import Any
 from tests.simulation.profile import DAY_US
 
 GROUP = "g"
+BALANCE = f"groups/{GROUP}/metadata/balance"
 
 
 class Failure(StrEnum):
