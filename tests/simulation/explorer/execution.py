@@ -199,7 +199,7 @@ class _Traits:
     new_rules: bool
     minor_units: bool = False
     small_documents: bool = False
-    loses_events: bool = False
+    misses_events: bool = False
     switches_off: bool = False
 
 
