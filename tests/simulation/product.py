@@ -46,7 +46,8 @@ class Edit:
 
 _LATER = (Edit("documents.balances", r"^VERSION = \d+$", f"VERSION = {LATER_VERSION}", is_pattern=True),)
 _NEW_RULES = (Edit("core.currencies", r"\Z", f'\nEXPONENTS["{LATER_CURRENCY}"] = 2\n', is_pattern=True),)
-_SMALL = (Edit("documents.balances", "MAX_DOCUMENT_BYTES = 1_048_576", "MAX_DOCUMENT_BYTES = 8_600"),)
+SMALL_DOCUMENT_BYTES = 8_600
+_SMALL = (Edit("documents.balances", "MAX_DOCUMENT_BYTES = 1_048_576", f"MAX_DOCUMENT_BYTES = {SMALL_DOCUMENT_BYTES}"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Product:
     events: Any
     firestore: Any
     outcome: Any
+    reconcile: Any
     retry: Any
     sdk: Any
     settings: Any
@@ -70,6 +72,7 @@ _PACKAGES = {
     "database": ("firestore", "retry", "sdk"),
     "documents": ("changes", "outcome", "settings", "sources", "writes"),
     "protocol": ("bookkeeper", "events"),
+    "operations": ("reconcile",),
 }
 
 
@@ -82,6 +85,20 @@ def product(*, later: bool = False, new_rules: bool = False, small: bool = False
             name: importlib.import_module(f"balance.{package}.{name}") for package, names in _PACKAGES.items() for name in names
         }
         return Product(version=LATER_VERSION if later else VERSION, **modules)
+
+
+@cache
+def settings_of(copy: Product, *, nested: bool = False, minor_units: bool = False, epoch: int = 0) -> Any:
+    """The product's settings, as from a deployment's environment."""
+    parent = "groups/{groupId}/" if nested else ""
+    return copy.settings.from_environment(
+        {
+            "EXPENSES_COLLECTION": f"{parent}expenses",
+            "SETTLEMENTS_COLLECTION": f"{parent}settlements",
+            "AMOUNT_UNIT": "minor" if minor_units else "major",
+            "EPOCH": str(epoch),
+        }
+    )
 
 
 @contextmanager
