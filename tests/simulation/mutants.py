@@ -259,8 +259,8 @@ MUTANTS = (
             ),
             Edit(
                 "protocol.faults",
-                "    kind: Kind\n    source: str\n",
-                "    kind: Kind\n    source: str\n    event: Any = None\n",
+                "    kind: Kind | None\n    source: str\n",
+                "    kind: Kind | None\n    source: str\n    event: Any = None\n",
             ),
             Edit(
                 "protocol.faults",
