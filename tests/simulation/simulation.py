@@ -150,8 +150,8 @@ class Simulation:
         self.epoch = 0
         self.is_away = False
         """The system has been taken away: there are no triggers."""
-        self.may_drift: set[str] = set()
-        """Groups of which the nightly check may find something."""
+        self.without_records: set[str] = set()
+        """Groups of which somebody has deleted records. Until the next rebuild a redelivery may count twice."""
         self._launched = 0
 
     def run(self) -> Figures:
@@ -577,11 +577,12 @@ class Simulation:
         self.figures.outcomes[outcome] += 1
         if not self._is_redelivering or outcome in ("DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"):
             return
-        # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild. What is left of a
-        # gone group's balance was not repaired: it may lack an event that was lost, or one in which an earlier version saw no
-        # money.
-        was_missed = event.was_lost or self.profile.new_rules
-        if (outcome == "REBUILT" and group in self.may_rebuild) or (was_missed and group not in self.audit.existing_groups()):
+        # Every existing group holds it, unless it comes for the first time: a balance may be right without two lost events that
+        # cancel each other. Where it can no longer be told whether it does, the answer may be a rebuild. What is left of a gone
+        # group's balance was not repaired: an earlier version may have seen no money in an event.
+        if event.was_lost or (outcome == "REBUILT" and group in self.may_rebuild):
+            return
+        if self.profile.new_rules and group not in self.audit.existing_groups():
             return
         self.violation = self.violation or Discrepancy(f"event {event.number} was redelivered, and {outcome} in {group}")
 
@@ -638,7 +639,7 @@ class Simulation:
             try:
                 report = reconcile.check(process.firestore, process.keeper.settings, group)
                 self._judge_report(group, report, is_right=is_right, is_last=is_last)
-                if report.state in reconcile.REPAIRABLE:
+                if report.state in reconcile.REPAIRABLE or (is_last and group in self.without_records):
                     reconcile.repair(process.firestore, process.keeper, group)
             except (process.product.firestore.TransientError, process.product.changes.NewerVersion) as error:
                 if self.log:
