@@ -56,7 +56,6 @@ class Hands:
         paths = [f"groups/{group}/metadata/balance"]
         if random.random() < 0.6:
             paths += [path for path in self._app.below(group) if "/balanceEvents/" in path and random.random() < 0.7]
-            simulation.without_records.add(group)
         simulation.tampered.add(group)
         for path in sorted(paths, key=lambda _: random.random()):
             self._app.delete(path)
