@@ -21,6 +21,15 @@ class Mutant:
     worlds: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
 
+    @property
+    def caught_by(self) -> str:
+        """What catches it, for the documentation."""
+        if self.worlds:
+            return "explorer: " + "; ".join(self.worlds)
+        if self.tests:
+            return "tests: " + ", ".join(f"`{test}`" for test in self.tests)
+        return "random: " + (", ".join(map(str, self.killed_by)) or "searched")
+
 
 _WRITES = "    return [write, *creations], after\n"
 _ALONE = "    committed_at = attempt.commit(writes) if writes else None\n"
@@ -446,7 +455,7 @@ MUTANTS = (
         "records-read-outside",
         "a rebuild reads the newer records outside its transaction",
         (Edit("protocol.rebuild", "records_since(attempt.query, ", "records_since(attempt._firestore.query, "),),
-        worlds=("two documents, rebuild",),
+        worlds=("no balance, switched on, rebuild",),
     ),
     Mutant(
         "group-not-read-again",
@@ -477,7 +486,7 @@ MUTANTS = (
                 "        attempt.get([record_paths[0] + '-'])\n        stored, *recorded = attempt._firestore.get(",
             ),
         ),
-        worlds=("create, switched on, rebuild", "two edits, switched off, rebuild"),
+        worlds=("no balance, switched on, rebuild", "edit, switched off, rebuild"),
     ),
     Mutant(
         "record-of-any-version",

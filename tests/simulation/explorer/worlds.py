@@ -185,6 +185,16 @@ def _switches() -> Iterator[World]:
         may_be=SWITCHED,
     )
     yield World(
+        name="no balance, switched on, rebuild",
+        about="updates are off at first, so that there is no balance to be marked",
+        before=EMPTY,
+        actors=(app(expense(1)), Switch("A", (True,)), Rebuild()),
+        delivered_to={"group#1": "A", "e1#1": "A"},
+        processes={"A": Code(updates_on=False)},
+        reads_switch=True,
+        may_be=SWITCHED,
+    )
+    yield World(
         name="edit, switched off, rebuild",
         about="updates are turned off where the edit goes",
         before=SETTLED,
