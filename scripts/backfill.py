@@ -33,7 +33,7 @@ from balance.functions import tasks
 from balance.operations.backfill import Filled, Step, fill
 from balance.operations.fleet import in_parallel
 from balance.protocol.bookkeeper import Bookkeeper
-from scripts import command, left_out, output, target
+from scripts import command, deployed, left_out, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, print_sections
@@ -46,7 +46,7 @@ CHUNK = 10
 
 @command.subcommand("backfill", __doc__)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
-@click.option("--force", is_flag=True, help="Rebuild current balances too, and newer versions'.")
+@click.option("--force", is_flag=True, help="Rebuild current ones too, newer versions, by other rules.")
 @command.group_options
 @click.option("--enqueue", is_flag=True, help="Have the function rebuild-balance do it.")
 @click.option("--rate", metavar="N", type=command.POSITIVE, default=100, help="Tasks enqueued a second (100).")
@@ -70,12 +70,16 @@ def backfill(
     opened = target.open(writes=not dry_run)
     firestore, settings = opened.firestore, opened.settings
     ids, total = opened.chosen(groups, after)
+    if not enqueue:
+        deployed.check(opened, writes=not dry_run, force=force)
     if enqueue:
         put = tasks.sender(
             opened.project, region or opened.parameters["BALANCE_REGION"], url=function_url, rate_per_s=rate, force=force
         )
         verb, work = "enqueueing", _each(put)
     else:
+        if not dry_run:
+            opened.refuse_other_rules(force=force)
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
         verb = "looking" if dry_run else "backfilling"
 

@@ -1,7 +1,5 @@
-"""Compare stored balances with a full recalculation, group by group.
-
-It is safe while the app is in use: an event on its way is no difference, until
-it is late by more than --lag. Without --repair nothing is written.
+"""Compare stored balances with a recalculation; only --repair writes. Safe while
+the app is in use: an event on its way is no difference, until --lag.
 
 A group is
   true     stored and recalculated agree
@@ -9,11 +7,11 @@ A group is
   coarse   they agree, at a lower level of detail than would fit by now
   missing  no balance: the group is brand-new, or run `balance backfill`
   stale    of an older version, other rules or an earlier group of this id
-  newer    written by newer code than this, or in a higher epoch
+  newer    written by newer code, or in a higher epoch
   gone     the group does not exist
 
-Exit codes: 0 all are true, or repaired; 1 something differs, is missing, orphaned or failed; 2 not begun; 3 all are true,
-but documents were left out.
+Exit codes: 0 all are true or repaired; 1 something is not, or failed; 2 not begun; 3 all are true, but documents were
+left out.
 
 Examples:
   balance verify --project my-app --sample 500 --names users
@@ -43,7 +41,7 @@ from balance.operations.backfill import reason
 from balance.operations.fleet import in_parallel
 from balance.operations.reconcile import FINE, LAG_ALLOWED, REPAIRABLE, Difference, Report, State
 from balance.protocol.bookkeeper import Bookkeeper
-from scripts import command, left_out, output, target
+from scripts import command, deployed, left_out, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, print_sections, stored
@@ -79,6 +77,7 @@ class Verdict:
 @command.group_options
 @click.option("--sample", metavar="N", type=command.POSITIVE, help="Only this many groups, chosen at random.")
 @click.option("--repair", is_flag=True, help="Rebuild what is not true; remove orphans.")
+@click.option("--force", is_flag=True, help="Repair by other rules than the functions'.")
 @click.option(
     "--lag", metavar="SECONDS", type=click.IntRange(0, _LAG_S), default=_LAG_S, help=f"How late an event may be ({_LAG_S})."
 )
@@ -93,6 +92,7 @@ def verify(
     workers: int,
     sample: int | None,
     repair: bool,
+    force: bool,
     lag: int,
     with_orphans: bool,
     names: str | None,
@@ -102,9 +102,12 @@ def verify(
     firestore = opened.firestore
     known = Names.of(firestore, names)
     ids, total = opened.chosen(groups, after)
+    deployed.check(opened, writes=repair, force=force)
     if sample:
         ids = sample_of(ids, sample)
         total = len(ids)
+    if repair:
+        opened.refuse_other_rules(force=force)
     keeper = Bookkeeper(firestore, opened.settings, updates_on=lambda: True)
 
     def work(group_id: str) -> Verdict:

@@ -134,7 +134,8 @@ def read(kind: Kind, fields: Fields) -> Fields | None:
         renamed = rename(fields)
     except Exception as error:
         raise AdapterFailed(f"{type(error).__name__} {error}"[:_MAX_REASON]) from error
-    if renamed is not None and not isinstance(renamed, Mapping):
+    # Nearly always a dict, of which it is known at once that it is a mapping.
+    if type(renamed) is not dict and renamed is not None and not isinstance(renamed, Mapping):
         raise AdapterFailed(f"returned a {type(renamed).__name__}, not a map of fields")
     return renamed
 

@@ -149,7 +149,18 @@ def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: 
         state = State.DRIFT
     else:
         state = State.COARSE if differences else State.TRUE
-    return Report(group_id, state, now, tuple(differences), history.tally)
+    return Report(group_id, state, now, tuple(differences), _tally(history, standing, group_id))
+
+
+def _tally(history: History, standing: Mapping[str, Fields | None], group_id: str) -> Tally:
+    """That of the history, with the documents that became malformed since: what an operator has just seen must be told."""
+    tally = history.tally
+    for fields in standing.values():
+        source = faults.source_of(fields)
+        if source is not None and source not in history.malformed:
+            field, reason = (str((fields or {}).get(name)) for name in ("field", "reason"))
+            tally.count(source, Malformed(field, reason, group_id))
+    return tally
 
 
 def _add_records(firestore: Firestore, settings: Settings, group_id: str, history: History, now: datetime) -> None:

@@ -224,7 +224,7 @@ def test_queries_are_held_to_an_index_file(tmp_path: Path) -> None:
     with emulator("--indexes", str(file)) as running:
         equal = running.client().collection("c").where(filter=firestore.FieldFilter("a", "==", 1))
         assert list(equal.order_by("b").stream()) == []
-        with pytest.raises(exceptions.FailedPrecondition, match=r'requires an index[^z]*"z"'):
+        with pytest.raises(exceptions.FailedPrecondition, match=r'requires an index.*"z"'):
             list(equal.order_by("z").stream())
         with pytest.raises(exceptions.FailedPrecondition):
             equal.order_by("z").count().get()

@@ -103,6 +103,8 @@ def entries(app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         deliver()  # DUPLICATE
         app.write("expenses/malformed", {**expense("g", "ana", bo=5), "currency": "???"})
         deliver()  # FAULT
+        app.write("expenses/mismatch", {**expense("g", "ana", bo=5), "amount": 9})
+        deliver()  # a mismatch
         asyncio.run(triggers.handle(Kind.EXPENSE, b"\xff", event_id="x", event_time=None))  # UNREADABLE
         stored = app.balance("g")
         app.set_balance("g", {**stored, "version": 99})
@@ -128,6 +130,7 @@ def entries(app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         stored = app.balance("g")
         stored["balancesByCurrency"]["USD"]["bo"]["netBalance"] = 1
         app.set_balance("g", stored)
+        monkeypatch.setattr(nightly, "ENOUGH_DOCUMENTS", 2)
         nightly.handle()
         nightly.run(app.database, app.keeper, budget_s=0.0)
         logs.of("reconcile-balances")
@@ -193,6 +196,7 @@ THRESHOLDS = {
     "lagMs": (60_000, "300s"),
     "errors": (0, "300s"),
     "nightlyShortfalls": (0, "300s"),
+    "malformedJumps": (0, "300s"),
 }
 
 OF_OUR_LOGS = {name: alert for name, alert in ALERTS.items() if "user/balance_" in str(alert["conditions"])}

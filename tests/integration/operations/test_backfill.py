@@ -9,12 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from balance.core.money import Unit
+from balance.documents import rules
 from balance.documents.balances import VERSION
+from balance.documents.settings import Settings
 from balance.functions import tasks
 from balance.operations.backfill import Filled, Step
 from balance.operations.reconcile import State, check
@@ -76,7 +80,8 @@ def test_what_is_current_is_left_alone_and_what_is_not_is_rebuilt(app: Deploymen
     app.client.document("groups/g0004/metadata/balance").delete()
     app.client.document("groups/g0005").delete()
     app.group("g0005")  # another group under the same id
-    app.client.document("groups/g0006/metadata/balance").update({"rules": "0:other"})
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    app.client.document("groups/g0006/metadata/balance").update({"rules": "0:other", "lastUpdatedAt": long_ago})
     code, summary, _ = run(capsys)
     assert (code, summary["skipped"], summary["rebuilt"]) == (0, 2, 5)
     assert summary["were"] == {"stale": 3, "corrupt": 1, "missing": 1}
@@ -107,6 +112,24 @@ def test_a_failure_is_named_and_counted_and_stops_nobody_else(
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     assert main(["backfill"]) == 1
     assert "group g0001 failed: NewerVersion" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [["backfill"], ["verify", "--repair"]])
+def test_nothing_is_written_by_other_rules_than_the_functions_unless_forced(
+    app: Deployment, capsys: pytest.CaptureFixture[str], call: list[str]
+) -> None:
+    old_groups(app, 2)
+    run(capsys)
+    before = app.balance("g0000")
+    other = [*call, "--param", "AMOUNT_UNIT=minor"]
+    assert main(other) == 2
+    told = capsys.readouterr().err
+    for expected in (before["rules"], str(rules.current(Settings(unit=Unit.MINOR))), "AMOUNT_UNIT", "--force"):
+        assert expected in told
+    assert main([*call[:1], "--param", "AMOUNT_UNIT=minor", "--dry-run"] if call == ["backfill"] else ["verify"]) in (0, 1)
+    assert app.balance("g0000") == before
+    assert main([*other, "--force"]) == 0
+    assert app.balance("g0000")["rules"] != before["rules"]
 
 
 def test_force_rebuilds_everything_over_newer_versions_too(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

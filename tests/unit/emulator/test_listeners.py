@@ -350,6 +350,17 @@ def test_a_fault_of_a_target_ends_the_target_only(engine: Engine, client: Client
     assert client.numbers(1) == {"items/a": 1}
 
 
+def test_descendants_cannot_be_listened_to_but_collection_groups_can(client: Client) -> None:
+    """As the tests of https://github.com/skunkteam/rust-firestore-emulator have it of the cloud, in its words."""
+    client.add(query(1, "items", group=True))
+    client.add(query(2, "items", group=True, parent=f"{ROOT}/items/a"))
+    client.add(query(3, "", group=True))
+    client.take()
+    assert client.current == {1}
+    assert client.removed[2].message.startswith("'all_descendants' in CollectionSelector with document parent is not supported")
+    assert client.removed[3].message == "All-collection queries are not supported by real-time queries."
+
+
 def test_a_query_without_its_index_ends_its_target(clock: Clock) -> None:
     strict = Listeners(Engine(DATABASE, clock, settings=Settings(indexes=Indexes.parse("{}"))))
     client = Client(strict)
