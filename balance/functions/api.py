@@ -56,7 +56,11 @@ _UNREADABLE = "the balance cannot be read at the moment"
 # Falling back reads whole histories: all lists together do so many at once, whatever is asked of one instance.
 _FALLBACKS = ThreadPoolExecutor(16, thread_name_prefix="fallback")
 
-_EXPLANATIONS: Answers[dict[str, Any]] = Answers(16 * 1024 * 1024, lambda answer: len(str(answer)))
+# Kept when it is whole. Pages are of one order only if read one after the other: an edit that moves no money, and so leaves the
+# balance as it is, puts a transaction first; it would be on no page between a kept one and a later one.
+_EXPLANATIONS: Answers[dict[str, Any]] = Answers(
+    16 * 1024 * 1024, lambda answer: len(str(answer)), keeps=lambda answer: answer["nextPageToken"] is None
+)
 
 # A caller is waiting: what does not work at once is soon given up.
 _RETRY = Retry(attempts=4, max_delay_s=0.5)
@@ -155,7 +159,7 @@ def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     reader = _reader()
     reading = reader.judge(group, stored)
     held: frozenset[str] = frozenset()
-    if asked and isinstance(reading, Reading):
+    if asked and (isinstance(reading, Reading) or reading is Cause.NO_DETAIL):
         found = includes.wait(instance.firestore(), settings, group_id, asked, _RETRY)
         stored, held = found.stored, found.held
         reading = reader.judge(group, stored)
@@ -187,8 +191,9 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
         _budgets().charge(uid, account.reads)
         return explain.as_json(group_id, account, debtor, creditor, settings.unit)
 
-    # As long as a balance that is served does not change, neither does what explains it.
-    version = stored.update_time if isinstance(_reader().judge(group, stored), Reading) else None
+    # As long as a balance that is served does not change, neither do the sums that explain it.
+    is_first = after is None
+    version = stored.update_time if is_first and isinstance(_reader().judge(group, stored), Reading) else None
     answer = _EXPLANATIONS.get((group_id, debtor, creditor, size, after), version, compute)
     log("INFO", f"group {group_id}: a debt was explained", groupId=group_id, ms=_ms_since(started))
     return answer

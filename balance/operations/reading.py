@@ -3,8 +3,8 @@
 Reading believes no more than an event would: a balance that is missing, stale, of another version, bent by hand or from a
 time to come is not served. Then it is rebuilt and read again; where it cannot be rebuilt, it is recalculated for this answer.
 
-Recalculating reads a whole history. Equal readings at the same time share one, and that of a balance which stands but is not
-served is kept until the balance changes. So it costs no more, however often and by however many it is asked for.
+Recalculating reads a whole history. Equal readings at the same time share one, and that of a balance which is too large to be
+stored is kept until the balance changes. So it costs no more, however often and by however many it is asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,8 +45,9 @@ class Cause(StrEnum):
 
 _REBUILT = (Cause.MISSING, Cause.STALE, Cause.CORRUPT)
 
-_KEPT = (Cause.NEWER, Cause.NO_DETAIL)
-"""The balance stands and follows its events, so that a recalculation is true as long as it does not change."""
+_KEPT = (Cause.NO_DETAIL,)
+"""The balance stands and follows its events, so that a recalculation is true as long as it does not change. One of newer code
+need not: after a roll-back nobody brings events into it."""
 
 _KEPT_CHARACTERS = 32 * 1024 * 1024
 _HISTORIES = BoundedSemaphore(8)
