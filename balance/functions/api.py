@@ -17,7 +17,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime
@@ -47,6 +47,9 @@ DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """A page of balances ends early rather than exceed this. Cloud Run bears 32 MiB; a phone does not."""
+
+BALANCES_AT_ONCE = 50
+"""So many stored balances are in memory at a time: each may have a megabyte, and takes several here."""
 
 MAX_TOTALS_GROUPS = 2_000
 _CHUNK = 300
@@ -321,11 +324,19 @@ def _groups_of(firestore: Firestore, settings: Settings, uid: str, after: str | 
     return sorted(later, key=lambda group: group.path)[:limit]
 
 
-def _readings(uid: str, groups: Sequence[Snapshot], started: float) -> list[tuple[Snapshot, Reading | _Refusal]]:
-    """The reading of each group, or why one cannot be had, which must not keep the others from the caller."""
+def _readings(uid: str, groups: Sequence[Snapshot], started: float) -> Iterator[tuple[Snapshot, Reading | _Refusal]]:
+    """The reading of each group, or why one cannot be had, which must not keep the others from the caller.
+
+    They are read as they are asked for, a portion at a time.
+    """
+    for start in range(0, len(groups), BALANCES_AT_ONCE):
+        yield from _portion(uid, groups[start : start + BALANCES_AT_ONCE], started)
+
+
+def _portion(uid: str, groups: Sequence[Snapshot], started: float) -> list[tuple[Snapshot, Reading | _Refusal]]:
     settings, firestore, reader = _keeper().settings, instance.firestore(), _reader()
     paths = [settings.layout.balance(_id(group)) for group in groups]
-    stored = _RETRY.run(lambda: firestore.get(paths)) if paths else []
+    stored = _RETRY.run(lambda: firestore.get(paths))
 
     def fall_back(group: Snapshot, snapshot: Snapshot, cause: Cause) -> Reading | _Refusal:
         try:

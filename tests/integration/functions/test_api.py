@@ -773,6 +773,20 @@ def test_a_page_ends_before_it_is_too_large(api: ReadApi, monkeypatch: pytest.Mo
     assert found == [f"g{number}" for number in range(6)]
 
 
+def test_lists_do_not_hold_all_balances_at_once(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fleet(api, 6, lambda _: ["ana", "bo"])
+    monkeypatch.setattr("balance.functions.api.BALANCES_AT_ONCE", 2)
+    for path, read in (("/balances", 3), ("/totals", 3)):
+        api.forget()
+        assert api.get(path).status_code == 200
+        assert api.rpcs() == {"RunQuery": 1, "BatchGetDocuments": read}
+    assert len(api.get("/balances").json["groups"]) == 6
+    monkeypatch.setattr("balance.functions.api.MAX_PAGE_BYTES", 500)
+    api.forget()
+    assert api.get("/balances").json["nextPageToken"] == "g00"
+    assert api.rpcs()["BatchGetDocuments"] == 1, "what is on no page is not read"
+
+
 def test_totals_say_what_a_user_owes_and_is_owed_over_all_groups(api: ReadApi) -> None:
     written: dict[str, list[tuple[str, dict[str, float], str]]] = {
         "flat": [("bo", {"ana": 5}, "EUR"), ("ana", {"chidi": 2}, "USD")],
