@@ -182,7 +182,6 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     size, after = _page_size(parameters, explain.DEFAULT_PAGE_SIZE, explain.MAX_PAGE_SIZE), _place(parameters)
     settings, firestore = _keeper().settings, instance.firestore()
     group, stored = _read_as_member(uid, group_id, settings.layout.balance(group_id))
-    _budgets().check(uid)
 
     def compute() -> dict[str, Any]:
         with history_slot():
@@ -197,7 +196,8 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     # As long as a balance that is served does not change, neither do the sums that explain it.
     is_first = after is None
     version = stored.update_time if is_first and isinstance(_reader().judge(group, stored), Reading) else None
-    answer = _EXPLANATIONS.get((group_id, debtor, creditor, size, after), version, compute)
+    with _budgets().turn(uid):
+        answer = _EXPLANATIONS.get((group_id, debtor, creditor, size, after), version, compute)
     log("INFO", f"group {group_id}: a debt was explained", groupId=group_id, ms=_ms_since(started))
     return answer
 

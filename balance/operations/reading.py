@@ -58,10 +58,10 @@ _HISTORY_WAIT_S = 10.0
 def history_slot() -> Iterator[None]:
     """Hold one of the few places for reading whole histories, so that they do not exceed the memory together.
 
-    Raises TransientError when none becomes free in time.
+    Raises Unreadable when none becomes free in time: who has waited so long is not to wait as long again.
     """
     if not _HISTORIES.acquire(timeout=_HISTORY_WAIT_S):
-        raise TransientError("too many histories are being read at once")
+        raise Unreadable("too many histories are being read at once")
     try:
         yield
     finally:
@@ -69,7 +69,7 @@ def history_slot() -> Iterator[None]:
 
 
 class Unreadable(Exception):
-    """The stored balance is of no use and recalculating is switched off."""
+    """The stored balance is of no use, and recalculating is switched off or not to be had at the moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from balance.documents.balances import VERSION
 from balance.documents.settings import Settings
 from balance.functions import api as api_module
 from balance.operations import log
+from balance.operations.budgets import MAX_AT_ONCE
 from emulator.faults import Fault
 from scripts.unsigned_token import unsigned_token
 from tests.integration.callers import ReadApi, read_api
@@ -720,6 +722,32 @@ def test_a_list_tells_which_groups_were_not_read_for_want_of_budget(make: Callab
     missing, stored = api.get("/balances").json["groups"]
     assert missing["error"]["code"] == "TOO_MANY_READS"
     assert stored["netByCurrency"] == {"USD": 1}
+
+
+def test_who_waits_in_vain_for_a_place_to_read_a_history_waits_once(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        asked = 0
+
+        def acquire(self, timeout: float) -> bool:
+            self.asked += 1
+            return False
+
+    places = Full()
+    monkeypatch.setattr("balance.operations.reading._HISTORIES", places)
+    dinner(api)
+    for number, path in enumerate(("/groups/g1/balance", "/groups/g1/explain?from=bo&to=ana"), 1):
+        assert api.get(path).status_code == 503
+        assert places.asked == number
+
+
+def test_one_callers_explanations_leave_places_for_others(api: ReadApi) -> None:
+    dinner(api)
+    with ExitStack() as turns:
+        for _ in range(MAX_AT_ONCE):
+            turns.enter_context(api_module._budgets().turn("ana"))
+        assert api.get("/groups/g1/explain?from=bo&to=ana").status_code == 429
+        assert api.get("/groups/g1/explain?from=bo&to=ana", "bo").status_code == 200
+    assert api.get("/groups/g1/explain?from=bo&to=ana").status_code == 200
 
 
 def test_a_new_group_is_no_fallback(api: ReadApi) -> None:
