@@ -7,14 +7,14 @@ PY := venv/bin/python
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-setup:  ## venv/ with the pinned packages
+setup:  ## venv/ with the pinned packages and the command venv/bin/balance
 	@PYTHON="$(PYTHON)" scripts/setup.sh
 
 demo: setup  ## a group's balances kept true by the real functions, on the embedded Firestore
-	@$(PY) -m scripts.serve --quiet --chaos 7 -- $(PY) -m scripts.demo $(ARGS)
+	@venv/bin/balance demo $(ARGS)
 
 rehearsal: setup  ## the roll-out rehearsed: traffic, backfill, corruption, switches; every answer checked
-	@$(PY) -m scripts.serve --quiet --logs build/rehearsal -- $(PY) -m scripts.rehearsal $(ARGS)
+	@venv/bin/balance rehearsal --logs build/rehearsal $(ARGS)
 
 test: setup  ## all tests: unit, property, integration, simulation, end to end
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
@@ -26,10 +26,10 @@ test-firebase: setup  ## the end-to-end tests through the real Firebase CLI and 
 	@$(PY) -m tests.firebase.run $(ARGS)
 
 simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from seed START (0), on all cores
-	@$(PY) -m scripts.simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)
+	@venv/bin/balance simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)
 
 chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
-	@$(PY) -m scripts.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)
+	@venv/bin/balance chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)
 
 bench: setup  ## every figure of docs/performance.md, measured side by side: about ten minutes
 	@$(PY) -m bench $(ARGS)
@@ -43,7 +43,7 @@ lint: setup  ## ruff and mypy --strict
 	@venv/bin/mypy
 
 audit: setup  ## known vulnerabilities of the pinned dependencies; says so when it cannot ask
-	@$(PY) -m scripts.audit
+	@venv/bin/balance audit
 
 format: setup  ## rewrite the sources as ruff wants them
 	@venv/bin/ruff check --fix .

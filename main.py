@@ -7,11 +7,13 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
+from balance.documents import settings
 from balance.documents.sources import Kind
 from balance.functions import triggers
 from balance.functions.identity import refuse_unsigned_tokens
 
 refuse_unsigned_tokens(os.environ)
+settings.check(os.environ)
 
 
 @functions_framework.cloud_event

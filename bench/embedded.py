@@ -13,7 +13,7 @@ _LINE = re.compile(r"([a-z-]+) +(\d+)/s .*\((.*)\)")
 
 def run(report: Report) -> None:
     """Add this section's figures."""
-    command = [sys.executable, "-m", "scripts.bench_emulator", "--seconds", "3"]
+    command = [sys.executable, "-m", "bench.firestore_calls", "--seconds", "3"]
     root = Path(__file__).resolve().parent.parent
     printed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     for name, rate, what in _LINE.findall(printed):

@@ -88,7 +88,7 @@ def backfill(report: Report, sizes: tuple[int, ...]) -> None:
 
 def _backfilled() -> tuple[float, int]:
     """Run the script; returns its groups a second, and its peak memory in kB."""
-    command = [sys.executable, "-m", "scripts.backfill", "--project", PROJECT, "--workers", "8", "--json"]
+    command = [sys.executable, "-m", "scripts", "backfill", "--project", PROJECT, "--workers", "8", "--json"]
     peak_kb = 0
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         while process.poll() is None:

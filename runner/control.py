@@ -15,9 +15,9 @@ from aiohttp import web
 
 from emulator.gate import gate, new_token
 from emulator.settable import Fields, InvalidField
-from runner.functions import FunctionServer, StartFailed
+from runner.function_server import FunctionServer, StartFailed
 from runner.manifest import ScheduleTrigger
-from runner.tasks import AlreadyExists, TaskQueue
+from runner.queues import AlreadyExists, TaskQueue
 
 ENDPOINTS = {
     "GET /": "this; all but the tasks' paths are below the runner's URL, which holds a token",

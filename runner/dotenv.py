@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)", re.DOTALL)
-_QUOTED = re.compile(r"""(?P<quote>["'])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P=quote)\s*(?:\#.*)?""", re.DOTALL)
+_SKIPPED = re.compile(r"\s*(?:#[^\n]*)?(?:\n|\Z)")
+_ASSIGNMENT = re.compile(
+    r"""[^\S\n]*(?:export[^\S\n]+)?(?P<name>[A-Za-z_]\w*)[^\S\n]*=[^\S\n]*
+    (?:(?P<quote>["'])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P=quote)|(?P<plain>[^\#\n]*))
+    [^\S\n]*(?:\#[^\n]*)?(?:\n|\Z)""",
+    re.DOTALL | re.VERBOSE | re.ASCII,
+)
 _ESCAPE = re.compile(r"\\([nrtv\\'\"])")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -16,32 +21,40 @@ class InvalidDotenv(ValueError):
 
 
 def parse(text: str, where: str = ".env") -> dict[str, str]:
-    """The assignments of a file, the last one of each name. Raises InvalidDotenv."""
+    """The assignments of a file, the last one of each name. A value in quotes may have several lines. Raises InvalidDotenv."""
     values: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    text = text.replace("\r\n", "\n")
+    position = 0
+    while position < len(text):
+        if skipped := _SKIPPED.match(text, position):
+            position = skipped.end()
             continue
-        found = _LINE.fullmatch(line)
+        found = _ASSIGNMENT.match(text, position)
         if found is None:
-            raise InvalidDotenv(f"{where}, line {number}: {line.strip()!r} is not of the form NAME=value")
-        values[found["name"]] = _value(found["value"].strip())
+            line = text[position:].splitlines()[0].strip()
+            number = text.count("\n", 0, position) + 1
+            raise InvalidDotenv(f"{where}, line {number}: {line!r} is not of the form NAME=value")
+        values[found["name"]] = _value(found)
+        position = found.end()
     return values
 
 
-def load(folder: Path, project: str) -> dict[str, str]:
-    """What `.env`, `.env.<project>` and `.env.local` in the folder say, later ones first. Raises InvalidDotenv."""
+def load(folder: Path, project: str, *, local: bool = True) -> dict[str, str]:
+    """What `.env`, `.env.<project>` and, for an emulator, `.env.local` in the folder say, later ones first.
+
+    Raises InvalidDotenv.
+    """
     values: dict[str, str] = {}
-    for name in (".env", f".env.{project}", ".env.local"):
+    for name in (".env", f".env.{project}", *((".env.local",) if local else ())):
         path = folder / name
         if path.is_file():
             values |= parse(path.read_text(encoding="utf-8"), str(path))
     return values
 
 
-def _value(text: str) -> str:
-    quoted = _QUOTED.fullmatch(text)
-    if quoted is None:
-        return text.partition("#")[0].rstrip()
-    if quoted["quote"] == "'":
-        return quoted["text"]
-    return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), quoted["text"])
+def _value(found: re.Match[str]) -> str:
+    if found["quote"] is None:
+        return found["plain"].rstrip()
+    if found["quote"] == "'":
+        return found["text"]
+    return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), found["text"])

@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.functions import StartFailed
+from runner.function_server import StartFailed
 from runner.logs import Logs
 from runner.processes import adopt_orphans, die_with_parent, end_descendants
 from runner.stack import Options, Stack, describe

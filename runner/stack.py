@@ -23,11 +23,11 @@ import aiohttp
 
 from runner import dotenv, manifest, schedules
 from runner.control import Control, call_scheduled
-from runner.functions import FunctionServer, StartFailed, platform_environment
+from runner.function_server import FunctionServer, StartFailed, platform_environment
 from runner.logs import Logs
 from runner.manifest import EventTrigger, InvalidManifest, Manifest, ScheduleTrigger, TaskQueueTrigger
 from runner.processes import Process
-from runner.tasks import TaskQueue
+from runner.queues import TaskQueue
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRESTORE_START_S = 30.0

@@ -1,28 +1,29 @@
-"""The demonstration behind `make demo`: a group's balances kept true by the real functions, under hostile delivery.
+"""Watch a group's balances being kept true by the real functions, under hostile delivery.
 
-Run it inside the runner, which provides Firestore and the functions:
+It runs an embedded Firestore and all functions on this machine, writes a group with a long history and then single changes,
+while events come twice, late and out of order. At the end every balance is compared with a full recalculation.
 
-    python -m scripts.serve --chaos 7 -- python -m scripts.demo [--transactions N] [--seed N]
+Exit codes: 0 every balance equals its recalculation; 1 a difference or a lost event; 2 wrong usage.
 
-Exit codes: 0 when every group's balance equals a full recalculation at the end, 1 otherwise, 2 outside of the runner.
+Examples:
+  balance demo
+  balance demo --transactions 500 --seed 3
 """
 
-import argparse
-import json
+from __future__ import annotations
+
 import os
 import random
 import statistics
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 from google.cloud import firestore
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from balance.core.ledger import Ledger
 from balance.core.money import to_stored
@@ -30,6 +31,11 @@ from balance.database.sdk import connect
 from balance.documents import balances
 from balance.documents.settings import Settings, from_environment
 from balance.protocol.rebuild import read_history
+from runner.session import call
+from scripts import inside_runner
+from scripts.command import POSITIVE, subcommand
+from scripts.exits import Exit
+from scripts.output import Cell, Names, Section, stored, tables
 
 MEMBERS = ("ana", "bo", "chidi", "dara", "elif", "femi", "gus", "hana")
 CURRENCIES = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
@@ -38,38 +44,14 @@ GROUP, OTHER_GROUP = "lisbon", "flat-share"
 console = Console(highlight=False)
 
 
-class Emulator:
-    """The admin side of the embedded Firestore."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-
-    def statistics(self) -> dict[str, Any]:
-        """What was delivered so far."""
-        return self._call("GET", "/statistics")
-
-    def drain(self, timeout_s: float = 300) -> None:
-        """Return when every event has been delivered and acknowledged."""
-        self._call("POST", "/drain", {"timeoutSeconds": timeout_s})
-
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self._url + path, method=method, data=data, headers={"content-type": "application/json"}
-        )
-        with urllib.request.urlopen(request) as response:
-            found: dict[str, Any] = json.load(response)
-            return found
-
-
 class Demo:
     """One run: the database, and the story told on it."""
 
-    def __init__(self, project: str, emulator: Emulator, seed: int) -> None:
+    def __init__(self, project: str, admin_url: str, seed: int) -> None:
         self.client = firestore.Client(project=project)
         self.settings: Settings = from_environment(os.environ)
         self.narrow = connect(project, self.settings.database)
-        self.emulator = emulator
+        self.admin_url = admin_url
         self.random = random.Random(seed)
 
     def load(self, transactions: int) -> None:
@@ -87,7 +69,7 @@ class Demo:
                 progress.advance(written, len(documents[start : start + 200]))
             handled = progress.add_task("events handled", total=None)
             while True:
-                delivery = self.emulator.statistics()["delivery"]
+                delivery = self._delivery()
                 progress.update(handled, completed=delivery["delivered"], total=delivery["made"] + delivery["duplicates"])
                 if not delivery["pending"]:
                     break
@@ -118,13 +100,12 @@ class Demo:
                 recalculating.append(_milliseconds(self._recalculate_on_read))
                 reading += [_milliseconds(reference.get) for _ in range(5)]
         slow_ms, fast_ms = statistics.median(recalculating), statistics.median(reading)
-        table = Table(title="One read of the group's balance (median)")
-        table.add_column("how")
-        table.add_column("time", justify="right")
-        table.add_row("recalculated from every expense and settlement", f"{slow_ms:.1f} ms")
-        table.add_row("the balance document", f"{fast_ms:.1f} ms")
-        table.add_row("ratio", f"{slow_ms / fast_ms:.0f} x")
-        console.print(table)
+        rows: list[tuple[Cell, ...]] = [
+            ("recalculated from every expense and settlement", f"{slow_ms:.1f} ms"),
+            ("the balance document", f"{fast_ms:.1f} ms"),
+            ("ratio", f"{slow_ms / fast_ms:.0f} x"),
+        ]
+        _print(Section("read", "One read of the group's balance", ("how", "median"), rows, frozenset({"median"})))
 
     def _recalculate_on_read(self) -> None:
         """As apps do it without us: group, expenses, settlements, then arithmetic."""
@@ -180,51 +161,62 @@ class Demo:
     def _step(self, what: str, change: Callable[[], object]) -> None:
         change()
         with console.status("waiting for the functions"):
-            self.emulator.drain()
-        stored = self.client.document(f"groups/{OTHER_GROUP}/metadata/balance").get().to_dict() or {}
-        table = Table(title=what, title_justify="left")
-        for column in ("currency", "user", "owes", "is owed by", "net"):
-            table.add_column(column, justify="right" if column == "net" else "left")
-        for currency, rows in sorted(stored.get("balancesByCurrency", {}).items()):
-            for uid, row in sorted(rows.items()):
-                owes, owed_by = (
-                    ", ".join(f"{name} {amount}" for name, amount in sorted(row[side].items())) for side in ("owes", "owedBy")
-                )
-                table.add_row(currency, uid, owes, owed_by, f"{row['netBalance']}")
-        console.print(table if table.row_count else f"{what}\n[dim]nobody owes anything[/dim]")
-        for debt in stored.get("simplifiedDebts", []):
-            amount = f"{debt['currency']} {debt['amount']}"
+            call("POST", self.admin_url + "/drain", {"timeoutSeconds": 300})
+        document = self.client.document(f"groups/{OTHER_GROUP}/metadata/balance").get().to_dict() or {}
+        console.print(f"[bold]{what}[/bold]")
+        rows: list[tuple[Cell, ...]] = [
+            (debtor, creditor, self._money(amount, currency))
+            for currency, users in sorted(document.get("balancesByCurrency", {}).items())
+            for debtor, row in sorted(users.items())
+            for creditor, amount in sorted(row["owes"].items())
+        ]
+        if rows:
+            _print(Section("debt", "", ("who owes", "whom", "amount"), rows, frozenset({"amount"})))
+        else:
+            console.print("  nobody owes anything")
+        for debt in document.get("simplifiedDebts", []):
+            amount = self._money(debt["amount"], debt["currency"])
             console.print(f"  suggested: {debt['from']['uid']} pays {debt['to']['uid']} {amount}")
         console.print()
+
+    def _money(self, amount: Any, currency: str) -> str:
+        return stored(amount, currency, self.settings.unit)
+
+    def _delivery(self) -> dict[str, Any]:
+        delivery: dict[str, Any] = call("GET", self.admin_url + "/statistics")["delivery"]
+        return delivery
 
     def verify(self) -> list[str]:
         """Compare each group's stored balance with a full recalculation; returns the groups that differ."""
         layout = self.settings.layout
         different = []
-        table = Table(title="Stored and recalculated")
-        for column in ("group", "documents", "pairs", "verdict"):
-            table.add_column(column)
+        rows: list[tuple[Cell, ...]] = []
+        layout = self.settings.layout
         for group in self.client.collection("groups").list_documents():
             (snapshot,) = self.narrow.get([layout.balance(group.id)])
             history = read_history(self.narrow, self.settings, group.id, as_of=snapshot.read_time)
             recalculated: Ledger = history.ledger
-            stored = balances.parse(snapshot.fields or {}, group.id, self.settings.unit).balance.ledger
-            if stored != recalculated:
+            is_equal = balances.parse(snapshot.fields or {}, group.id, self.settings.unit).balance.ledger == recalculated
+            if not is_equal:
                 different.append(group.id)
             pairs = sum(len(pairs) for pairs in recalculated.values())
-            verdict = "[green]equal[/green]" if stored == recalculated else "[red]DIFFERENT[/red]"
-            table.add_row(group.id, str(len(history.versions)), str(pairs), verdict)
-        console.print(table)
+            rows.append((group.id, str(len(history.versions)), str(pairs), "equal" if is_equal else "DIFFERENT"))
+        _print(Section("group", "Stored and recalculated", ("group", "documents", "pairs", "verdict"), rows))
         return different
 
     def tell_delivery(self) -> int:
         """Print what was delivered; returns how many events were lost."""
-        delivery = self.emulator.statistics()["delivery"]
-        table = Table(title="Delivery")
-        for name in ("made", "delivered", "duplicates", "redeliveries", "failures", "deadLettered", "lost"):
-            table.add_column(name, justify="right")
-        table.add_row(*(str(delivery[column.header]) for column in table.columns))
-        console.print(table)
+        delivery = self._delivery()
+        said = {
+            "made": "events made",
+            "delivered": "deliveries that a function took",
+            "duplicates": "events delivered twice on purpose",
+            "redeliveries": "deliveries repeated after a failure",
+            "deadLettered": "given up",
+            "lost": "lost",
+        }
+        rows: list[tuple[Cell, ...]] = [(text, f"{delivery[name]:,}") for name, text in said.items()]
+        _print(Section("delivery", "Delivery", ("what", "how many"), rows, frozenset({"how many"})))
         return int(delivery["lost"]) + int(delivery["deadLettered"])
 
 
@@ -268,38 +260,29 @@ def _progress() -> Progress:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.demo",
-        description="Load a lifelike group, change it live under hostile delivery, and prove its balances right.",
-        epilog="exit codes: 0 all balances equal a recalculation; 1 a difference or a lost event; 2 not inside the runner. "
-        "example: python -m scripts.serve --chaos 7 -- python -m scripts.demo --transactions 500",
-    )
-    parser.add_argument("--transactions", type=int, default=2_000, help="how many to load (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="what decides the history (default %(default)s)")
-    arguments = parser.parse_args()
-    admin_url = os.environ.get("FIRESTORE_ADMIN_URL")
-    project = os.environ.get("GOOGLE_CLOUD_PROJECT")
-    if not admin_url or not project or not os.environ.get("FIRESTORE_EMULATOR_HOST"):
-        print("demo: run me inside the runner: python -m scripts.serve -- python -m scripts.demo", file=sys.stderr)
-        return 2
-    demo = Demo(project, Emulator(admin_url), arguments.seed)
-    count = arguments.transactions
-    console.rule(f"1  A group of {len(MEMBERS)} members with {count:,} transactions, under duplicated and reordered delivery")
-    demo.load(count)
+def _print(section: Section) -> None:
+    console.print(tables([section], Names()))
+
+
+@subcommand("demo", __doc__)
+@click.option("--transactions", metavar="N", type=POSITIVE, default=2_000, help="How many to load (2000).")
+@click.option("--seed", metavar="N", type=int, default=1, help="What decides the history (1).")
+@click.option("--chaos", metavar="SEED", type=int, default=7, help="What decides how events are delivered (7).")
+def demo(transactions: int, seed: int, chaos: int) -> int:
+    if not inside_runner.is_inside():
+        return inside_runner.run(chaos=chaos)
+    shown = Demo(os.environ["GOOGLE_CLOUD_PROJECT"], os.environ["FIRESTORE_ADMIN_URL"].rstrip("/"), seed)
+    console.rule(f"1  {len(MEMBERS)} members, {transactions:,} transactions; events come twice and out of order")
+    shown.load(transactions)
     console.rule("2  Reading its balance")
-    demo.compare_read_times()
+    shown.compare_read_times()
     console.rule("3  Live: every change reaches the balance, whatever the delivery does")
-    demo.live()
+    shown.live()
     console.rule("4  The proof")
-    different = demo.verify()
-    lost = demo.tell_delivery()
+    different = shown.verify()
+    lost = shown.tell_delivery()
     if different or lost:
         console.print(f"[red]FAILED[/red]: {len(different)} groups differ, {lost} events lost")
-        return 1
+        return Exit.WRONG
     console.print("[green]every balance equals its full recalculation; nothing lost, nothing doubled[/green]")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return Exit.DONE

@@ -1,14 +1,25 @@
-"""Copy what is deployed, and nothing else, into a folder: for use as a second codebase beside an app's own functions.
+"""Copy the functions, and nothing else, into a folder: a codebase of its own beside your app's functions.
 
-Usage: python -m scripts.package FOLDER
+The folder is made if need be. Run it again for a new version: your .env files and your balance/adapter.py stay as they are.
+
+Exit codes: 0 done; 1 the folder holds something else; 2 wrong usage.
+
+Examples:
+  balance package ../my-app/balance-functions
 """
 
-import argparse
+from __future__ import annotations
+
 import shutil
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import click
+
+from scripts.command import subcommand
+from scripts.exits import Exit
+from scripts.source import ADAPTER, ROOT
+
 DEPLOYED = ("main.py", "functions.yaml", "requirements.txt", "balance/**/*.py")
 """The same as firebase.json's ignore rules leave; a test compares the two."""
 
@@ -18,28 +29,17 @@ def deployed_files() -> list[Path]:
     return sorted(path.relative_to(ROOT) for pattern in DEPLOYED for path in ROOT.glob(pattern))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.package",
-        description="Copy what is deployed, and nothing else, into a folder (made if need be; its .env files and its "
-        "balance/adapter.py stay as they are).",
-        epilog="exit codes: 0 done; 1 the folder holds something else; 2 wrong usage. "
-        "example: python -m scripts.package ../my-app/balance-functions",
-    )
-    parser.add_argument("folder", type=Path, help="where to")
-    folder: Path = parser.parse_args().folder
+@subcommand("package", __doc__)
+@click.argument("folder", type=Path)
+def package(folder: Path) -> int:
     if folder.exists() and any(folder.iterdir()) and not (folder / "functions.yaml").exists():
         print(f"package: {folder} is not empty and holds no functions.yaml: name another folder", file=sys.stderr)
-        return 1
+        return Exit.WRONG
     for file in deployed_files():
         target = folder / file
-        if file == Path("balance/adapter.py") and target.exists():
+        if file == ADAPTER and target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, target)
     print(f"{folder}: {len(deployed_files())} files")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return Exit.DONE

@@ -1,103 +1,107 @@
-"""Run everything on this machine: the embedded Firestore and every function of functions.yaml, as in production."""
+"""Run the embedded Firestore and every function of functions.yaml on this machine.
+
+Beside it COMMAND runs, if there is one; all is stopped when it ends. It finds FIRESTORE_EMULATOR_HOST, GOOGLE_CLOUD_PROJECT,
+FUNCTION_URLS (JSON: function to URL), FIRESTORE_ADMIN_URL, RUNNER_URL (GET lists what they offer),
+CLOUD_TASKS_EMULATOR_HOST and the parameters in its environment. Without COMMAND one line of JSON says where all is.
+
+Parameters come from functions.yaml, .env, .env.PROJECT, .env.local and the environment, later ones first. Functions that
+die are started again. The data live in memory, as long as this runs.
+
+Exit codes: COMMAND's (128 + N when signal N ended it); 0 stopped by Ctrl-C or SIGTERM (130, 143 if that cut a COMMAND
+short); 1 something does not start; 2 wrong usage or manifest; 127 COMMAND cannot be run.
+
+Examples:
+  balance dev --firestore-port 8080
+  balance dev --source ../my-app/balance-functions --chaos 7 -- npm test
+"""
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from pathlib import Path
+
+import click
 
 from runner.dotenv import InvalidDotenv
 from runner.manifest import InvalidManifest
 from runner.processes import die_with_parent
 from runner.serving import run, tell
 from runner.stack import Options
+from scripts import source as folders
+from scripts.command import subcommand
+from scripts.exits import Exit
 
-EPILOG = """\
-COMMAND runs with these set, and everything is stopped when it ends:
-  FIRESTORE_EMULATOR_HOST, GOOGLE_CLOUD_PROJECT  what Firestore's clients want
-  FUNCTION_URLS              JSON: from the name of a function to its URL
-  FIRESTORE_ADMIN_URL        the embedded Firestore's HTTP side: statistics, drain, chaos, faults (GET lists all)
-  RUNNER_URL                 the runner's HTTP side: processes, schedules, task queues (GET lists all)
-  CLOUD_TASKS_EMULATOR_HOST  where the Admin SDKs send tasks
-and the parameters of functions.yaml. Without COMMAND, where everything is comes as one line of JSON on standard output.
-
-The functions' parameters and variables come from functions.yaml, .env, .env.PROJECT, .env.local and the environment,
-later ones first. Functions that die are started again; the embedded Firestore's data live as long as it runs.
-
-exit codes: COMMAND's (128 + N when signal N ended it); 0 stopped by Ctrl-C or SIGTERM (130, 143 if that cut a COMMAND
-short); 1 something does not start; 2 wrong usage or manifest; 127 COMMAND cannot be run
-
-examples:
-  python -m scripts.serve --firestore-port 8080
-  python -m scripts.serve --chaos 7 --quiet -- python -m scripts.demo
-"""
+_PORT = click.IntRange(0, 65_534)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m scripts.serve", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("--project", default="demo-balance", help="the project's id (default: %(default)s)")
-    made.add_argument("--source", type=Path, default=Path(), help="folder of functions.yaml and main.py (default: this one)")
-    made.add_argument("--only", action="append", default=[], metavar="FUNCTION", help="not the others; may be repeated")
-    made.add_argument("--firestore-port", type=_port, default=0, metavar="N", help="default: any that is free")
-    made.add_argument("--admin-port", type=_port, metavar="N", help="the embedded Firestore's HTTP side (default: the next)")
-    made.add_argument("--runner-port", type=_port, default=0, metavar="N", help="the runner's HTTP side (default: any)")
-    made.add_argument("--chaos", type=int, metavar="SEED", help="deliver events twice, late and out of order")
-    made.add_argument(
-        "--emulator",
-        action="append",
-        default=[],
-        metavar="ARGUMENT",
-        help="more for the embedded Firestore, such as --emulator=--mode=optimistic (see python -m emulator --help)",
-    )
-    made.add_argument("--schedules", action="store_true", help="call scheduled functions on their schedules too")
-    made.add_argument("--env", action="append", default=[], type=_assignment, metavar="NAME=VALUE", help="for the functions")
-    made.add_argument("--logs", type=Path, metavar="DIR", help="write what the processes say to files there, not the screen")
-    made.add_argument("--quiet", action="store_true", help="show only structured log lines of WARNING and above")
-    made.add_argument("--exit-with-parent", type=int, metavar="PID", help="stop when this parent process ends (Linux)")
-    made.add_argument("command", nargs="*", metavar="COMMAND", help="what to run beside it, after --")
-    return made
+class Assignment(click.ParamType[tuple[str, str]]):
+    """NAME=VALUE."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """The two."""
+        name, separator, text = value.partition("=")
+        if not name or not separator:
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+        return name, text
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_534:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65534)")
-    return int(text)
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not name or not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
-    return name, value
-
-
-def main() -> int:
-    """Run; returns the exit code."""
-    arguments = parser().parse_args()
-    if arguments.exit_with_parent is not None:
-        die_with_parent(arguments.exit_with_parent)
+@subcommand("dev", __doc__, context_settings={"allow_interspersed_args": False})
+@click.option("--project", default="demo-balance", help="The project's id (demo-balance).")
+@click.option("--source", metavar="DIR", envvar=folders.VARIABLE, help="Folder of functions.yaml (here or above).")
+@click.option("--only", metavar="FUNCTION", multiple=True, help="Not the others; may be repeated.")
+@click.option("--firestore-port", metavar="N", type=_PORT, default=0, help="Default: any that is free.")
+@click.option("--admin-port", metavar="N", type=_PORT, help="Of Firestore's HTTP side (the next one).")
+@click.option("--runner-port", metavar="N", type=_PORT, default=0, help="Of the runner's HTTP side (any).")
+@click.option("--chaos", metavar="SEED", type=int, help="Deliver events twice, late and out of order.")
+@click.option("--emulator", metavar="ARGUMENT", multiple=True, help="More for `python -m emulator`.")
+@click.option("--schedules", is_flag=True, help="Call scheduled functions on their schedules too.")
+@click.option("--env", type=Assignment(), multiple=True, help="A variable for the functions.")
+@click.option("--logs", type=Path, metavar="DIR", help="Output of the processes to files there.")
+@click.option("--quiet", is_flag=True, help="Only log lines of WARNING and above.")
+@click.option("--exit-with-parent", type=int, hidden=True)
+@click.argument("command", nargs=-1, metavar="[-- COMMAND]", type=click.UNPROCESSED)
+def dev(
+    project: str,
+    source: str | None,
+    only: tuple[str, ...],
+    firestore_port: int,
+    admin_port: int | None,
+    runner_port: int,
+    chaos: int | None,
+    emulator: tuple[str, ...],
+    schedules: bool,
+    env: tuple[tuple[str, str], ...],
+    logs: Path | None,
+    quiet: bool,
+    exit_with_parent: int | None,
+    command: tuple[str, ...],
+) -> int:
+    if exit_with_parent is not None:
+        die_with_parent(exit_with_parent)
     options = Options(
-        source=Path(os.path.abspath(arguments.source)),
-        project=arguments.project,
-        firestore_port=arguments.firestore_port,
-        admin_port=arguments.admin_port,
-        control_port=arguments.runner_port,
-        chaos_seed=arguments.chaos,
-        emulator_arguments=arguments.emulator,
-        schedules=arguments.schedules,
-        only=arguments.only,
-        environment=dict(arguments.env),
+        source=folders.find(source),
+        project=project,
+        firestore_port=firestore_port,
+        admin_port=admin_port,
+        control_port=runner_port,
+        chaos_seed=chaos,
+        emulator_arguments=emulator,
+        schedules=schedules,
+        only=only,
+        environment=dict(env),
     )
+    for warning in folders.look_alikes(options.source, project, emulated=True):
+        tell(warning)
     try:
-        return run(options, arguments.command, logs_folder=arguments.logs, quiet=arguments.quiet)
+        return run(options, command, logs_folder=logs, quiet=quiet)
     except (InvalidManifest, InvalidDotenv) as error:
         tell(str(error))
-        return 2
+        return Exit.REFUSED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from scripts.cli import main
+
+    sys.exit(main(["dev", *sys.argv[1:]]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes venv/ with the pinned packages, or brings it up to date; says plainly what is missing when it cannot.
+# Makes venv/ with the pinned packages and the command `balance`, or brings it up to date; says plainly what is missing when it cannot.
 # Usage: scripts/setup.sh   (PYTHON=/path/to/python3.11 chooses the interpreter)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,5 +32,13 @@ venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
     fail "venv/ was made with another Python; remove it (rm -r venv) and run this again"
 venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt ||
     fail "pip could not install requirements-dev.txt (see above); is a package index reachable?"
+# The command `balance`. A launcher rather than an installed package: what is deployed is source, and pyproject.toml must not
+# describe a package that the platform's builder could take for it (docs/adr/0021).
+cat >venv/bin/balance <<END
+#!/bin/sh
+# Made by scripts/setup.sh.
+exec "$PWD/venv/bin/python" "$PWD/scripts" "\$@"
+END
+chmod +x venv/bin/balance
 echo "$wanted" >"$stamp"
 echo "setup: done"

@@ -1,17 +1,25 @@
-"""Print an ID token as the Firebase Auth emulator makes them, for the read API on this machine.
+"""Print an ID token as the Firebase Auth emulator makes them, for the read API of `balance dev`.
 
-    venv/bin/python -m scripts.unsigned_token UID [--project PROJECT]
+Such a token is not signed: only functions that run with FIREBASE_AUTH_EMULATOR_HOST set, as `balance dev` starts them, take
+it. A deployed function refuses to start with that.
 
-Such a token is not signed: only functions that run with FIREBASE_AUTH_EMULATOR_HOST set, as the runner starts them, take it,
-and a deployed function refuses to start with that. Exit codes: 0 printed, 2 wrong usage.
+Exit codes: 0 printed; 2 wrong usage.
+
+Examples:
+  balance token ana
+  curl -H "Authorization: Bearer $(balance token ana)" $API/balances
 """
 
-import argparse
+from __future__ import annotations
+
 import base64
 import json
-import os
-import sys
 import time
+
+import click
+
+from scripts.command import subcommand
+from scripts.exits import Exit
 
 LIFETIME_S = 3600
 
@@ -35,19 +43,15 @@ def _segment(part: dict[str, object]) -> str:
     return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """See the module's text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.unsigned_token", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("uid", metavar="UID")
-    parser.add_argument(
-        "--project", default=os.environ.get("GOOGLE_CLOUD_PROJECT", "demo-balance"), help="default: %(default)s"
-    )
-    options = parser.parse_args(arguments)
-    print(unsigned_token(options.uid, options.project))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+@subcommand("token", __doc__)
+@click.argument("uid")
+@click.option(
+    "--project",
+    metavar="ID",
+    envvar="GOOGLE_CLOUD_PROJECT",
+    default="demo-balance",
+    help="The project of `balance dev` (demo-balance).",
+)
+def token(uid: str, project: str) -> int:
+    print(unsigned_token(uid, project))
+    return Exit.DONE

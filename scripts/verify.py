@@ -1,56 +1,55 @@
-"""Compare stored balances with a full recalculation, each group as of one instant, and report every difference.
+"""Compare stored balances with a full recalculation, group by group.
 
-Safe while the app is in use: an event on its way is no difference, until it is late by more than --lag. Without --repair
-nothing is written.
+It is safe while the app is in use: an event on its way is no difference, until
+it is late by more than --lag. Without --repair nothing is written.
 
-A group's state is one of
+A group is
   true     stored and recalculated agree
-  drift    they differ: the differences are listed, pair by pair
+  drift    they differ; the differences are listed, pair by pair
   coarse   they agree, at a lower level of detail than would fit by now
-  missing  the group has no balance: its creation has not been processed yet, or run scripts.backfill
-  stale    of an older version, other rules or an earlier group of this id; or marked to be rebuilt
+  missing  it has no balance: it was created just now, or run `balance backfill`
+  stale    of an older version, other rules or an earlier group of this id
   newer    written by newer code than this, or in a higher epoch
   gone     the group does not exist
 
-exit codes:
-  0    every balance is true, or was repaired; no orphans asked for and left
-  1    something differs, is missing or orphaned, or could not be checked or repaired
-  2    called wrongly, not confirmed, or the list of groups could not be read
-  130  interrupted
+Exit codes: 0 all are true, or repaired; 1 something differs, is missing, orphaned or failed; 2 not begun.
 
-examples:
-  python -m scripts.verify --project my-app --sample 500
-  python -m scripts.verify --project my-app --group lisbon
-  python -m scripts.verify --project my-app --repair --orphans
+Examples:
+  balance verify --project my-app --sample 500 --names users
+  balance verify --project my-app --repair --orphans
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import random
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import click
 from rich.console import Console
-from rich.table import Table
 
+from balance.core.money import Unit
 from balance.database.firestore import Directory
 from balance.database.retry import Retry
-from balance.documents.settings import Settings
 from balance.operations import orphans, reconcile
 from balance.operations.backfill import reason
 from balance.operations.fleet import in_parallel
-from balance.operations.reconcile import FINE, LAG_ALLOWED, REPAIRABLE, Report
+from balance.operations.reconcile import FINE, LAG_ALLOWED, REPAIRABLE, Difference, Report, State
 from balance.protocol.bookkeeper import Bookkeeper
-from scripts.command import add_group_arguments, chosen_groups, documented_parser, positive, run
-from scripts.connection import add_arguments, open_database
+from scripts import command, output, target
+from scripts.command import as_json as json_option
+from scripts.exits import Exit
+from scripts.output import Cell, Names, Section, print_sections, stored
 from scripts.progress import Counting
+from scripts.target import Opened, Target
 
 _SHOWN = 20
 """Differences of one group that are printed; --json has all of them."""
+_LAG_S = round(LAG_ALLOWED.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,73 +61,62 @@ class Verdict:
     error: str | None = None
     repaired: bool = False
 
-    @property
-    def is_fine(self) -> bool:
-        return self.repaired or (self.error is None and self.report is not None and self.report.state in FINE)
+    def is_fine(self, *, named: bool) -> bool:
+        """Whether nothing is wrong with it; a group that was named must exist."""
+        if self.repaired:
+            return True
+        if self.error is not None or self.report is None:
+            return False
+        return self.report.state in FINE and not (named and self.report.state is State.GONE)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the script; returns its exit code."""
-    given = _parser().parse_args(arguments)
-    return run("verify", lambda: _verify(given, *open_database(given, writes=given.repair)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = documented_parser("verify", __doc__)
-    add_group_arguments(parser)
-    parser.add_argument("--sample", metavar="N", type=positive, help="only this many groups, chosen at random")
-    parser.add_argument("--repair", action="store_true", help="rebuild what is not true and check it again; remove orphans")
-    parser.add_argument(
-        "--lag",
-        metavar="SECONDS",
-        type=_lag,
-        default=LAG_ALLOWED,
-        help=f"how late an event may be before its absence counts as drift; 0 to {_seconds(LAG_ALLOWED)}"
-        f" (default: {_seconds(LAG_ALLOWED)})",
-    )
-    parser.add_argument(
-        "--orphans",
-        action="store_true",
-        help="also look for what is left of deleted groups; what was in use within the hour stays",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print a JSON object for each finding; the last line is the summary"
-    )
-    add_arguments(parser, writes=True)
-    return parser
-
-
-def _seconds(duration: timedelta) -> int:
-    return round(duration.total_seconds())
-
-
-def _lag(text: str) -> timedelta:
-    if not text.isdecimal() or timedelta(seconds=int(text)) > LAG_ALLOWED:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {_seconds(LAG_ALLOWED)}")
-    return timedelta(seconds=int(text))
-
-
-def _verify(given: argparse.Namespace, firestore: Directory, settings: Settings) -> int:
-    ids, total = chosen_groups(given, firestore, settings)
-    if given.sample:
-        ids = _sample(ids, given.sample)
+@command.subcommand("verify", __doc__)
+@command.group_options
+@click.option("--sample", metavar="N", type=command.POSITIVE, help="Only this many groups, chosen at random.")
+@click.option("--repair", is_flag=True, help="Rebuild what is not true; remove orphans.")
+@click.option(
+    "--lag", metavar="SECONDS", type=click.IntRange(0, _LAG_S), default=_LAG_S, help=f"How late an event may be ({_LAG_S})."
+)
+@click.option("--orphans", "with_orphans", is_flag=True, help="Look for what deleted groups left, too.")
+@output.names_option
+@json_option
+@target.options(writes=True)
+def verify(
+    target: Target,
+    groups: tuple[str, ...],
+    after: str | None,
+    workers: int,
+    sample: int | None,
+    repair: bool,
+    lag: int,
+    with_orphans: bool,
+    names: str | None,
+    as_json: bool,
+) -> int:
+    opened = target.open(writes=repair)
+    firestore = opened.firestore
+    known = Names.of(firestore, names)
+    ids, total = opened.chosen(groups, after)
+    if sample:
+        ids = sample_of(ids, sample)
         total = len(ids)
-    keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
+    keeper = Bookkeeper(firestore, opened.settings, updates_on=lambda: True)
 
     def work(group_id: str) -> Verdict:
-        return _verdict(firestore, keeper, group_id, given.lag, repair=given.repair)
+        return _verdict(firestore, keeper, group_id, timedelta(seconds=lag), repair=repair)
 
     counts: Counter[str] = Counter()
     unfixed = 0
     with Counting("verifying", total) as progress:
-        for verdict in in_parallel(ids, work, given.workers):
+        for verdict in in_parallel(ids, work, workers):
+            fine = verdict.is_fine(named=bool(groups))
             counts["failed" if verdict.report is None else verdict.report.state] += 1
             counts["repaired"] += verdict.repaired
-            unfixed += not verdict.is_fine
-            if verdict.error or verdict.report is None or verdict.report.state not in FINE:
-                _report(verdict, progress, as_json=given.json)
-            progress.advance(failed=not verdict.is_fine)
-        orphaned = _orphans(given, firestore, settings, progress) if given.orphans else None
+            unfixed += not fine
+            if not fine or verdict.repaired:
+                _report(verdict, progress, known, opened.settings.unit, as_json=as_json)
+            progress.advance(failed=not fine)
+        orphaned = _orphans(opened, progress, repair=repair, as_json=as_json) if with_orphans else None
     repaired = counts.pop("repaired")
     summary: dict[str, Any] = {
         "groups": counts.total(),
@@ -139,11 +127,11 @@ def _verify(given: argparse.Namespace, firestore: Directory, settings: Settings)
     }
     if orphaned is not None:
         summary["orphans"] = dict(orphaned)
-    _print_summary(summary, as_json=given.json)
-    return 1 if unfixed or (orphaned and orphaned["left"]) else 0
+    _print_summary(summary, as_json=as_json)
+    return Exit.WRONG if unfixed or (orphaned and orphaned["left"]) else Exit.DONE
 
 
-def _sample(ids: Iterable[str], size: int) -> list[str]:
+def sample_of(ids: Iterable[str], size: int) -> list[str]:
     """So many of the ids, each equally likely, without holding the others (reservoir sampling)."""
     chosen: list[str] = []
     for index, group_id in enumerate(ids):
@@ -169,7 +157,7 @@ def _verdict(firestore: Directory, keeper: Bookkeeper, group_id: str, lag: timed
         return Verdict(group_id, report, error=reason(error))
 
 
-def _report(verdict: Verdict, progress: Counting, *, as_json: bool) -> None:
+def _report(verdict: Verdict, progress: Counting, names: Names, unit: Unit, *, as_json: bool) -> None:
     report = verdict.report
     if as_json:
         entry = {
@@ -183,26 +171,54 @@ def _report(verdict: Verdict, progress: Counting, *, as_json: bool) -> None:
         print(json.dumps(entry, default=str, ensure_ascii=False), flush=True)
         return
     state = report.state if report else "failed"
-    about = ", repaired" if verdict.repaired else f", not repaired: {verdict.error}" if verdict.error else ""
-    progress.say(f"group {verdict.group_id}: {state}{about}")
-    for line in _lines(report):
+    about = "repaired" if verdict.repaired else f"not repaired: {verdict.error}" if verdict.error else ""
+    differences = report.differences if report else ()
+    names.learn([uid for difference in differences for uid in difference.users])
+    if not output.is_terminal():
+        for text in [in_words(difference, names, unit) for difference in differences] or [""]:
+            output.print_row("finding", verdict.group_id, state, about, text)
+        return
+    progress.say(f"group {verdict.group_id}: {state}" + (f", {about}" if about else ""))
+    for line in _lines(differences, names, unit):
         progress.say(f"  {line}")
 
 
-def _lines(report: Report | None) -> Iterator[str]:
-    differences = report.differences if report else ()
-    yield from map(str, differences[:_SHOWN])
+def _lines(differences: tuple[Difference, ...], names: Names, unit: Unit) -> Iterator[str]:
+    for difference in differences[:_SHOWN]:
+        yield in_words(difference, names, unit)
     if len(differences) > _SHOWN:
         yield f"and {len(differences) - _SHOWN} more (--json has all)"
 
 
-def _orphans(given: argparse.Namespace, firestore: Directory, settings: Settings, progress: Counting) -> Counter[str]:
+def in_words(difference: Difference, names: Names, unit: Unit) -> str:
+    """A difference in one line, amounts in major units."""
+    currency = difference.currency
+    if currency is None:
+        return str(difference)
+    is_, should_be = (
+        "nothing" if value is None else stored(value, currency, unit) for value in (difference.stored, difference.recalculated)
+    )
+    users = [names[uid] for uid in difference.users]
+    match difference.what, users:
+        case "suggestion", [debtor, creditor]:
+            about = f"suggestion that {debtor} pays {creditor}"
+        case "owes", [debtor, creditor]:
+            about = f"{debtor} owes {creditor}"
+        case "owedBy", [debtor, creditor]:
+            about = f"{creditor} is owed by {debtor}"
+        case _:
+            about = f"{difference.what} of {' and '.join(users)}" if users else difference.what
+    return f"{about}: stored {is_}, recalculated {should_be}"
+
+
+def _orphans(opened: Opened, progress: Counting, *, repair: bool, as_json: bool) -> Counter[str]:
     """How many orphaned documents were removed, and how many left."""
+    firestore, settings = opened.firestore, opened.settings
     counts: Counter[str] = Counter(removed=0, left=0)
     for orphan in orphans.find(firestore, settings):
-        done = "removed" if given.repair and orphans.remove(firestore, settings, orphan) else "left"
+        done = "removed" if repair and orphans.remove(firestore, settings, orphan) else "left"
         counts[done] += orphan.documents
-        if given.json:
+        if as_json:
             print(json.dumps({"orphan": orphan.group_id, "documents": orphan.documents, "done": done}), flush=True)
         else:
             progress.say(f"deleted group {orphan.group_id}: {orphan.documents} documents {done}")
@@ -213,16 +229,9 @@ def _print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
         return
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for state, count in sorted(summary["states"].items()):
-        table.add_row(f"{count:,}", state)
+    rows: list[tuple[Cell, ...]] = [(f"{count:,}", state) for state, count in sorted(summary["states"].items())]
     if summary["repaired"]:
-        table.add_row(f"{summary['repaired']:,}", "repaired")
-    for done, count in summary.get("orphans", {}).items():
-        table.add_row(f"{count:,}", f"orphaned documents {done}")
-    table.add_row(f"{summary['groups']:,}", f"groups in {summary['seconds']:,} s")
-    Console(highlight=False).print(table)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        rows.append((f"{summary['repaired']:,}", "repaired"))
+    rows += [(f"{count:,}", f"orphaned documents {done}") for done, count in summary.get("orphans", {}).items()]
+    rows.append((f"{summary['groups']:,}", f"groups in {summary['seconds']:,} s"))
+    print_sections([Section("groups", "", ("", ""), rows)], Names(), Console(highlight=False))

@@ -3,7 +3,7 @@
 The figures are those of ISO 4217 list one as published in the `iso4217` package (a development dependency: a trigger's
 cold start pays nothing for it); a test compares the two. Codes are never removed: a group with old expenses keeps its
 balance when ISO withdraws a currency. Codes to which ISO gives no exponent (gold, testing, "no currency") are absent.
-`python -m scripts.update_currencies` merges a new release. A changed exponent changes what stored integers mean, so it
+`balance currencies` merges a new release. A changed exponent changes what stored integers mean, so it
 needs a new `VERSION` in balances.py.
 """
 

@@ -26,7 +26,7 @@ from balance.documents.settings import Settings
 _FINGERPRINT_DIGITS = 16
 _ROOT = "balance"
 _OURS = frozenset({"core", "database", "documents", "protocol", "operations", "functions"})
-_OF_NO_MEANING = frozenset({"epoch", "database", "members_as_map", "allowed_origins"})
+_OF_NO_MEANING = frozenset({"epoch", "database", "members_as_map"})
 """Parameters that do not decide what a balance must be. Any other counts: a needless rebuild is better than a wrong balance.
 The records' time to live counts, too: older records were made to expire by another one."""
 

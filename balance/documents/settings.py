@@ -12,7 +12,13 @@ from datetime import timedelta
 from balance.core.money import Unit
 from balance.documents.layout import IN_GROUP, Layout
 
+_READ_API = "balance_api"
+_SUBCOLLECTION = re.compile(r"([^/{}]+)/\{\w+\}/([^/{}]+)")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
+
+
+SWITCHES = ("BALANCE_UPDATES", "BALANCE_PRECOMPUTED_READS", "BALANCE_FALLBACK", "APP_CHECK", "CHECK_REVOKED")
+"""The names of all switches; those of the parameters are in functions.yaml."""
 
 
 class InvalidSetting(ValueError):
@@ -28,8 +34,6 @@ class Settings:
     database: str = "(default)"
     members_as_map: bool = False
     """A group's members are a map keyed by uid, not a list: the two are searched in different ways."""
-    allowed_origins: tuple[str, ...] = ()
-    """The web origins whose pages may call the read API; ("*",) for all."""
     epoch: int = 0
     """Raised by an operator when the functions were away, or to roll out other rules in order: what was written in a lower
     epoch is stale, and code of a lower epoch stands back."""
@@ -49,10 +53,36 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         unit=Unit(_choice(environment, "AMOUNT_UNIT", ("major", "minor"))),
         database=environment.get("FIRESTORE_DATABASE") or "(default)",
         members_as_map=_choice(environment, "GROUP_MEMBERS", ("list", "map")) == "map",
-        allowed_origins=_origins(environment, "ALLOWED_ORIGINS"),
         epoch=_epoch(environment, "EPOCH"),
         record_ttl=timedelta(days=_days(environment, "RECORD_TTL_DAYS", default=7)),
     )
+
+
+def check(environment: Mapping[str, str]) -> None:
+    """Refuse a deployment whose parameters or switches cannot be obeyed, instead of failing at each event.
+
+    To be called when the functions are loaded; what only the read API looks at is checked for it alone. Raises InvalidSetting.
+    """
+    from_environment(environment)
+    for switch in (updates_on, precomputed_reads_on, fallback_on):
+        switch(environment)
+    if environment.get("FUNCTION_TARGET", _READ_API) == _READ_API:
+        allowed_origins(environment)
+        app_check_required(environment)
+        revocation_checked(environment)
+
+
+def allowed_origins(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The web origins whose pages may call the read API; ("*",) for all. Raises InvalidSetting."""
+    name = "ALLOWED_ORIGINS"
+    origins = []
+    for part in environment.get(name, "").split(","):
+        # As browsers send them, without a slash: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Origin
+        if origin := part.strip().rstrip("/"):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise InvalidSetting(f"{name} holds {origin!r}; give origins like https://app.example.com, with commas, or *")
+            origins.append(origin)
+    return tuple(origins)
 
 
 def updates_on(environment: Mapping[str, str]) -> bool:
@@ -92,20 +122,13 @@ def _collection(environment: Mapping[str, str], name: str, default: str, below: 
     """The name of a top-level collection or, where `below` names the groups, of a subcollection of each of them."""
     value = environment.get(name) or default
     in_groups = f"{below}/{IN_GROUP}/"
-    name_alone = value.removeprefix(in_groups) if below else value
-    if name_alone and "/" not in name_alone:
+    if below and (found := _SUBCOLLECTION.fullmatch(value)) and found[1] == below:
+        # A trigger's path pattern may call the group as it likes: trips/{tripId}/bills.
+        return in_groups + found[2]
+    if "/" not in value and "{" not in value:
         return value
     also = f' or of a subcollection of the groups, like "{in_groups}{default}"' if below else ""
     raise InvalidSetting(f"{name} is {value!r}; it must be the name of a top-level collection{also}")
-
-
-def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
-    origins = tuple(origin for part in environment.get(name, "").split(",") if (origin := part.strip()))
-    for origin in origins:
-        # As browsers send them: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Origin
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise InvalidSetting(f"{name} holds {origin!r}; give origins like https://app.example.com, with commas, or *")
-    return origins
 
 
 def _epoch(environment: Mapping[str, str], name: str) -> int:

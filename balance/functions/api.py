@@ -26,7 +26,7 @@ from werkzeug.routing import Map, Rule
 from balance.adapter import MEMBERS_FIELD
 from balance.database.firestore import Firestore, Query, Snapshot, TransientError
 from balance.database.retry import Retry
-from balance.documents.settings import Settings, app_check_required, revocation_checked
+from balance.documents.settings import Settings, allowed_origins, app_check_required, revocation_checked
 from balance.documents.sources import is_document_id, members, uid_fault
 from balance.functions import instance
 from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
@@ -68,7 +68,7 @@ class _Refusal(Exception):
 
 def handle(request: Request) -> Response:
     """Answer one request. Raises InvalidSetting when the service is not configured, nothing else."""
-    settings = _keeper().settings
+    origins = allowed_origins(os.environ)
     try:
         response = _respond(request)
     except _Refusal as refusal:
@@ -78,7 +78,7 @@ def handle(request: Request) -> Response:
         response = _refused(
             _Refusal(error.code or 500, "INVALID_ARGUMENT", error.description or "the request is not understood")
         )
-    _allow_origin(request, response, settings.allowed_origins)
+    _allow_origin(request, response, origins)
     return response
 
 

@@ -12,13 +12,13 @@ import pytest
 from balance.database.firestore import Delete, Query, Set, Write, transaction
 from balance.database.sdk import SdkFirestore, connect
 from runner.session import Session, running
-from scripts.chaos import PROJECT, Attack, attack, audit, judge
+from scripts.developing.attack import PROJECT, Attack, attack, audit, judge
 
 ROOT = Path(__file__).parents[2]
 
 
 def chaos(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "scripts.chaos", *arguments]
+    command = [sys.executable, "-m", "scripts", "chaos", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
 
 

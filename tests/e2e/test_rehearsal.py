@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from balance.core.ledger import Ledger
-from scripts.rehearsal import OLDEST, Answer, Timeline, age_of, essence_of
+from scripts.developing.rollout.answers import OLDEST, Answer, age_of, essence_of
+from scripts.developing.rollout.traffic import Timeline
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -65,9 +66,9 @@ def test_suggestions_count_as_part_of_the_answer() -> None:
 
 @pytest.mark.timeout(300)
 def test_the_roll_out_is_rehearsed_without_a_wrong_answer(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scripts.serve", "--quiet", "--logs", str(tmp_path), "--", sys.executable, "-m"]
+    command = [sys.executable, "-m", "scripts", "rehearsal", "--logs", str(tmp_path)]
     done = subprocess.run(
-        [*command, "scripts.rehearsal", "--groups", "60", "--old", "4", "--gap", "10", "--json"],
+        [*command, "--groups", "60", "--old", "4", "--gap", "10", "--json"],
         cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
@@ -79,11 +80,3 @@ def test_the_roll_out_is_rehearsed_without_a_wrong_answer(tmp_path: Path) -> Non
     assert figures["writesWhileOff"] > 0
     assert figures["answers"] > 50
     assert figures["end"]["states"] == {"true": 60}
-
-
-def test_outside_of_the_runner_it_says_so() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.rehearsal"], cwd=ROOT, env={}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "runner" in done.stderr

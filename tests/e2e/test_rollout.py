@@ -1,6 +1,5 @@
 """docs/rollout.md, every command of it, against the local runner: gcloud and the Firebase CLI are mapped onto it."""
 
-import importlib
 import json
 import os
 import re
@@ -21,7 +20,8 @@ from balance.documents.balances import VERSION
 from balance.documents.settings import Settings
 from balance.operations.reconcile import State, check
 from runner.session import Session, call, running
-from scripts.rehearsal import essence
+from scripts.cli import main
+from scripts.developing.rollout.answers import essence
 from scripts.unsigned_token import unsigned_token
 from tests.integration.deployment import expense
 
@@ -58,11 +58,10 @@ class Operator:
         block = self.blocks[section].pop(0)
         for name, value in (("PROJECT", PROJECT), ("CHANNEL", "123")):
             block = re.sub(rf"\b{name}\b", value, block)
-        if all(line.startswith("python -m scripts.") for line in block.splitlines()):
+        if all(line.startswith("balance ") for line in block.splitlines()):
             # The same without the time that a process takes to start.
             for line in block.splitlines():
-                name, *arguments = shlex.split(line)[2:]
-                assert importlib.import_module(name).main(arguments) == 0, line
+                assert main(shlex.split(line)[1:]) == 0, line
             return
         environment = {
             **os.environ,

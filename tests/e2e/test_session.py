@@ -18,7 +18,7 @@ from firebase_admin import exceptions, functions
 from google.cloud import firestore
 
 from runner.session import CallFailed, Session, call, running
-from tests.e2e.processes import eventually, family, is_alive
+from tests.e2e.waiting import eventually, family, is_alive
 
 pytestmark = pytest.mark.xdist_group("session")
 NOTES = Path(__file__).parent / "fixtures" / "notes"

@@ -16,7 +16,8 @@ import pytest
 from google.events.cloud.firestore_v1 import DocumentEventData
 
 from runner.processes import free_port
-from scripts.package import ROOT, deployed_files
+from scripts.package import deployed_files
+from scripts.source import ROOT
 from tests.integration.served import served
 
 HERE = Path(__file__).resolve().parent

@@ -147,7 +147,7 @@ class Simulation:
             self.audit.check_repaired(self._final_version())
         except Exception as error:
             what = str(error) if isinstance(error, Discrepancy) else f"{type(error).__name__}: {error}"
-            raise Failure(f"seed {self.seed}: {what}\nreplay: python -m scripts.simulate --seed {self.seed} --trace") from error
+            raise Failure(f"seed {self.seed}: {what}\nreplay: balance simulate --seed {self.seed} --trace") from error
         self.figures.fates.update(map(str, self.network.met.elements()))
         return self.figures
 

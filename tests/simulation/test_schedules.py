@@ -83,7 +83,7 @@ def test_every_kind_of_danger_occurs() -> None:
 
 
 def test_an_interrupted_campaign_says_what_was_done() -> None:
-    command = [sys.executable, "-m", "scripts.simulate", "--seeds", "100000", "--jobs", "1"]
+    command = [sys.executable, "-m", "scripts", "simulate", "--seeds", "100000", "--jobs", "1"]
     campaign = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

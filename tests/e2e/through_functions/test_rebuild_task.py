@@ -1,4 +1,4 @@
-"""The rebuild task through the queue, as `scripts.backfill --enqueue` uses it."""
+"""The rebuild task through the queue, as `balance backfill --enqueue` uses it."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def test_an_enqueued_backfill_rebuilds_the_group(app: App, functions: Running, d
         environment["CLOUD_TASKS_EMULATOR_HOST"] = functions.session.tasks_host
 
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.backfill", "--project", functions.client.project, "--enqueue", "--group", app.group],
+        [sys.executable, "-m", "scripts", "backfill", "--project", functions.client.project, "--enqueue", "--group", app.group],
         env=environment,
         capture_output=True,
         text=True,

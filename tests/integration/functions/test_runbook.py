@@ -1,6 +1,5 @@
 """docs/runbook.md: every command of it is run before an embedded server, in the process of the test."""
 
-import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,10 +11,12 @@ from balance.functions import nightly, tasks
 from balance.operations.backfill import Filled, Step
 from runner import manifest
 from runner.manifest import ScheduleTrigger
+from scripts.cli import main
 from tests.integration.deployment import Deployment, deployment
 from tests.integration.served import PROJECT
 
 ROOT = Path(__file__).parents[3]
+PLACES = {"PROJECT": PROJECT, "GROUP": "lisbon", "UID": "b"}
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 
 
@@ -46,9 +47,9 @@ def test_every_command_does_what_it_is_there_for(app: Deployment, monkeypatch: p
     app.clock.advance(hours=1)
     run = 0
     for line in commands():
-        words = shlex.split(line.replace("PROJECT", PROJECT).replace("GROUP", "lisbon"), comments=True)
-        if words[:2] == ["python", "-m"]:
-            assert importlib.import_module(words[2]).main(words[3:]) == 0, line
+        words = shlex.split(re.sub(r"\b(PROJECT|GROUP|UID)\b", lambda found: PLACES[found[0]], line), comments=True)
+        if words[0] == "balance":
+            assert main(words[1:]) == 0, line
         else:
             assert words[:5] == ["gcloud", "scheduler", "jobs", "run", f"firebase-schedule-{scheduled()}-us-central1"], line
             assert nightly.run(app.database, app.keeper).came_round

@@ -1,4 +1,4 @@
-"""scripts.backfill before an embedded server: what it does, what it leaves alone, and that it may be stopped anywhere."""
+"""`balance backfill` before an embedded server: what it does, what it leaves alone, and that it may be stopped anywhere."""
 
 import json
 import os
@@ -18,10 +18,12 @@ from balance.documents.balances import VERSION
 from balance.functions import tasks
 from balance.operations.backfill import Filled, Step
 from balance.operations.reconcile import State, check
-from scripts import backfill
+from scripts.cli import main
+from scripts.source import parameters
 from tests.integration.deployment import Deployment, deployment, expense
 
 ROOT = Path(__file__).parents[3]
+BALANCE = str(ROOT / "venv" / "bin" / "balance")
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
     """Exit code, summary and failures."""
     capsys.readouterr()
-    code = backfill.main([*arguments, "--json"])
+    code = main(["backfill", *arguments, "--json"])
     *failures, summary = map(json.loads, capsys.readouterr().out.splitlines())
     return code, summary, failures
 
@@ -87,7 +89,9 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be_done(app: Deployment, c
     assert "Commit" not in app.server.within(lambda: dict(app.server.databases.statistics.rpcs))
 
 
-def test_a_failure_is_named_and_counted_and_stops_nobody_else(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_named_and_counted_and_stops_nobody_else(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     old_groups(app, 4)
     app.set_balance("g0001", {"version": VERSION + 1})
     code, summary, failures = run(capsys)
@@ -95,7 +99,10 @@ def test_a_failure_is_named_and_counted_and_stops_nobody_else(app: Deployment, c
     (failure,) = failures
     assert (failure["group"], failure["was"]) == ("g0001", "newer")
     assert "newer code" in failure["error"]
-    assert backfill.main([]) == 1
+    assert main(["backfill"]) == 1
+    assert "failed\tg0001\tNewerVersion: " in capsys.readouterr().out
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert main(["backfill"]) == 1
     assert "group g0001 failed: NewerVersion" in capsys.readouterr().err
 
 
@@ -110,10 +117,26 @@ def test_force_rebuilds_everything_over_newer_versions_too(app: Deployment, caps
 
 def test_only_the_groups_that_are_named(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     old_groups(app, 4)
-    code, summary, _ = run(capsys, "--group", "g0001", "--group", "g0003", "--group", "g0001", "--group", "nobody")
-    assert (code, summary["groups"], summary["rebuilt"], summary["gone"]) == (0, 3, 2, 1)
+    code, summary, _ = run(capsys, "--group", "g0001", "--group", "g0003", "--group", "g0001")
+    assert (code, summary["groups"], summary["rebuilt"]) == (0, 2, 2)
     assert not app.client.document("groups/g0000/metadata/balance").get().exists
+
+
+def test_a_group_that_was_named_must_exist(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 1)
+    code, summary, failures = run(capsys, "--group", "nobody", "--group", "g0000")
+    assert (code, summary["rebuilt"], summary["gone"]) == (1, 1, 1)
+    assert [(failure["group"], failure["step"]) for failure in failures] == [("nobody", "gone")]
     assert not app.client.document("groups/nobody/metadata/balance").get().exists
+    assert main(["backfill", "--group", "nobody"]) == 1
+    assert "failed\tnobody\tthere is no such group" in capsys.readouterr().out
+
+
+def test_no_groups_at_all_is_an_error_that_names_the_collection(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 1)
+    for command in ("backfill", "verify", "faults"):
+        assert main([command, "--param", "GROUPS_COLLECTION=teams"]) == 2
+        assert "'teams'" in capsys.readouterr().err
 
 
 def test_going_on_after_a_group(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,34 +149,73 @@ def test_going_on_after_a_group(app: Deployment, capsys: pytest.CaptureFixture[s
 def test_parameters_come_from_the_files_of_the_firebase_cli(
     app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("AMOUNT_UNIT=major\nGROUPS_COLLECTION=teams\n")
+    (tmp_path / "functions.yaml").symlink_to(ROOT / "functions.yaml")
+    (tmp_path / "balance").symlink_to(ROOT / "balance")
+    (tmp_path / ".env").write_text("AMOUNT_UNIT=major\nGROUPS_COLLECTION=clubs\n")
     (tmp_path / ".env.demo-test").write_text("AMOUNT_UNIT=minor  # cents\n")
-    (tmp_path / ".env.local").write_text("GROUPS_COLLECTION=wrong\n")
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env.local").write_text("GROUPS_COLLECTION=teams\n")
+    (tmp_path / "deep" / "below").mkdir(parents=True)
     app.client.document("teams/t").set({"members": ["a", "b"]})
     app.expense("t", "a", "USD", b=250)
+    monkeypatch.chdir(tmp_path / "deep" / "below")
     assert run(capsys)[0] == 0
     stored = app.client.document("teams/t/metadata/balance").get().to_dict()
     assert stored["balancesByCurrency"]["USD"]["a"]["netBalance"] == 250
-    assert run(capsys, "--param", "GROUPS_COLLECTION=none")[1]["groups"] == 0
-    assert backfill.main(["--param", "AMOUNT_UNIT=cents"]) == 2
+    assert main(["backfill", "--param", "AMOUNT_UNIT=cents"]) == 2
     assert "AMOUNT_UNIT" in capsys.readouterr().err
+    assert parameters(tmp_path, "demo-test", {}, emulated=False)["GROUPS_COLLECTION"] == "clubs"
+
+
+def test_without_a_folder_of_functions_nothing_is_read(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["backfill"]) == 2
+    assert "--source DIR" in capsys.readouterr().err
+    assert main(["backfill", "--source", str(tmp_path)]) == 2
+    assert str(tmp_path / "functions.yaml") in capsys.readouterr().err
+    old_groups(app, 1)
+    assert run(capsys, "--source", str(ROOT))[0] == 0
+    monkeypatch.setenv("BALANCE_SOURCE", str(ROOT))
+    assert run(capsys)[0] == 0
+
+
+def test_firebase_json_names_the_folder_of_the_functions(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "balance-functions").symlink_to(ROOT)
+    codebases = [{"codebase": "default", "source": "functions"}, {"codebase": "balance", "source": "balance-functions"}]
+    (tmp_path / "firebase.json").write_text(json.dumps({"functions": codebases}))
+    monkeypatch.chdir(tmp_path)
+    old_groups(app, 1)
+    assert run(capsys)[0] == 0
+
+
+def test_a_left_over_emulator_and_a_real_project_are_refused(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backfill", "--project", "my-app"]) == 2
+    said = capsys.readouterr().err
+    assert "unset FIRESTORE_EMULATOR_HOST" in said
+    assert "my-app" in said
 
 
 def test_in_the_folder_of_the_functions_it_goes_by_their_parameters_and_their_adapter(app: Deployment, tmp_path: Path) -> None:
     """As docs/deploy.md has it for functions that lie in an app's repository."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     functions, example = tmp_path / "balance-functions", ROOT / "examples" / "households"
-    subprocess.run([sys.executable, "-m", "scripts.package", str(functions)], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "scripts", "package", str(functions)], cwd=ROOT, check=True, capture_output=True)
     shutil.copyfile(example / "balance.env", functions / ".env")
     shutil.copyfile(example / "adapter.py", functions / "balance" / "adapter.py")
     household = app.client.document("households/h")
     household.set({"people": {"a": {}, "b": {}}})
     household.collection("costs").add({"payer": "a", "cents": 500, "currencyCode": "EUR", "shares": {"a": 250, "b": 250}})
 
-    command = [sys.executable, "-m", "scripts.backfill", "--json"]
-    done = subprocess.run(command, cwd=functions, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = [BALANCE, "backfill", "--json"]
+    for where in ([*command, "--source", str(functions)], command):
+        household.collection("metadata").document("balance").delete()
+        cwd = tmp_path if "--source" in where else functions
+        done = subprocess.run(where, cwd=cwd, env=os.environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1])["rebuilt"] == 1
+        assert "balance-functions/balance/adapter.py" in done.stderr or "adapter balance/adapter.py" in done.stderr
     stored = household.collection("metadata").document("balance").get().to_dict() or {}
     assert stored["balancesByCurrency"]["EUR"]["b"]["owes"] == {"a": 250}
 
@@ -161,6 +223,7 @@ def test_in_the_folder_of_the_functions_it_goes_by_their_parameters_and_their_ad
 def test_tasks_go_to_the_region_of_the_functions(
     app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    old_groups(app, 1)
     regions: list[str] = []
 
     def sender(project: str | None, region: str, **_: object) -> Callable[[str], Filled]:
@@ -188,11 +251,7 @@ def test_tasks_go_to_the_region_of_the_functions(
 def test_a_wrong_call_says_what_is_wrong(
     app: Deployment, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
-    try:
-        code = backfill.main(arguments)
-    except SystemExit as error:
-        code = int(error.code or 0)
-    assert code == 2
+    assert main(["backfill", *arguments]) == 2
     assert says in capsys.readouterr().err
 
 
@@ -201,10 +260,10 @@ def test_a_real_project_must_be_named_and_confirmed(
 ) -> None:
     monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "left-over")
-    monkeypatch.setattr("scripts.connection.connect", lambda *_: pytest.fail("a real project was connected to"))
-    assert backfill.main([]) == 2
+    monkeypatch.setattr("scripts.target.connect", lambda *_: pytest.fail("a real project was connected to"))
+    assert main(["backfill"]) == 2
     assert "--project" in capsys.readouterr().err
-    assert backfill.main(["--project", "my-app"]) == 2
+    assert main(["backfill", "--project", "my-app"]) == 2
     assert "--yes" in capsys.readouterr().err
 
     class Terminal:
@@ -216,18 +275,19 @@ def test_a_real_project_must_be_named_and_confirmed(
 
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setenv("AMOUNT_UNIT", "minor")
-    assert backfill.main(["--project", "my-app"]) == 2
+    assert main(["backfill", "--project", "my-app"]) == 2
     said = capsys.readouterr().err
     assert "not confirmed" in said
-    assert "amounts in minor units" in said
-    assert str(ROOT / "balance" / "adapter.py") in said
+    assert "minor units" in said
+    assert "PRODUCTION, project my-app" in said
+    assert "adapter balance/adapter.py" in said
 
 
 def test_a_server_that_is_not_there_is_told_and_nothing_hangs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
-    assert backfill.main(["--project", "demo-test"]) == 2
+    assert main(["backfill", "--project", "demo-test"]) == 2
     assert "Firestore" in capsys.readouterr().err
 
 
@@ -265,7 +325,7 @@ def test_a_stopped_backfill_can_be_run_again(
     app: Deployment, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     ids = old_groups(app, 120, expenses=1)
-    command = [sys.executable, "-m", "scripts.backfill", "--workers", "2", "--json"]
+    command = [sys.executable, "-m", "scripts", "backfill", "--workers", "2", "--json"]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not app.client.document(f"groups/{ids[20]}/metadata/balance").get().exists:
         assert process.poll() is None, process.communicate()[1]
@@ -286,14 +346,3 @@ def test_a_stopped_backfill_can_be_run_again(
     assert summary["skipped"] >= 20
     assert summary["skipped"] + summary["rebuilt"] == 120
     assert [group_id for group_id in ids if not is_true(app, group_id)] == []
-
-
-def test_help_names_every_flag_exit_code_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        backfill.main(["--help"])
-    assert exit_.value.code == 0
-    text = capsys.readouterr().out
-    for expected in ("--dry-run", "--force", "--group", "--workers", "--enqueue", "--rate", "--json", "--project", "--yes"):
-        assert expected in text
-    for expected in ("  0  ", "  1  ", "  2  ", "  130  ", "python -m scripts.backfill --project my-app"):
-        assert expected in text

@@ -20,7 +20,10 @@ from emulator.engine import Settings as EngineSettings
 from emulator.errors import RpcError
 from emulator.faults import Fault
 from scripts import check_assumptions
-from scripts.check_assumptions import COLLECTION, OF_FIRESTORE, OF_TIME, Laboratory, Refuted, laboratory_in
+from scripts.assumptions import locking, shapes, times
+from scripts.assumptions.laboratory import COLLECTION, Laboratory, Refuted, laboratory_in
+from scripts.check_assumptions import OF_FIRESTORE, OF_TIME
+from scripts.cli import main
 from tests.integration.conftest import AnyFirestore
 from tests.integration.served import PROJECT, Served, served
 
@@ -31,7 +34,7 @@ def check(*arguments: str, host: str | None = None) -> "subprocess.CompletedProc
     environment = {name: value for name, value in os.environ.items() if name != "FIRESTORE_EMULATOR_HOST"}
     if host is not None:
         environment["FIRESTORE_EMULATOR_HOST"] = host
-    command = [sys.executable, "-m", "scripts.check_assumptions", *arguments]
+    command = [sys.executable, "-m", "scripts", "check-assumptions", *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110, check=False
     )
@@ -58,7 +61,7 @@ def test_what_does_not_hold_is_said_and_is_exit_code_1(
 
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", any_firestore.host)
     monkeypatch.setattr(check_assumptions, "OF_FIRESTORE", (nothing_is_what_it_seems,))
-    assert check_assumptions.main(["--project", PROJECT]) == 1
+    assert main(["check-assumptions", "--project", PROJECT]) == 1
     assert "REFUTED  nothing is what it seems: it was otherwise" in capsys.readouterr().out
 
 
@@ -74,8 +77,8 @@ def test_a_firestore_without_a_past_is_refuted(any_firestore: AnyFirestore) -> N
     assert isinstance(database, SdkFirestore)
     database.__class__ = Forgetful
     reads: tuple[Callable[[Laboratory], str], ...] = (
-        check_assumptions.a_read_sees_exactly_the_commits_up_to_its_time,
-        check_assumptions.the_past_beyond_the_hour_is_told_from_other_errors,
+        times.a_read_sees_exactly_the_commits_up_to_its_time,
+        times.the_past_beyond_the_hour_is_told_from_other_errors,
     )
     with laboratory_in(database, Settings()) as laboratory:
         for assumption in reads:
@@ -115,25 +118,25 @@ def called_aborted(document: Any) -> bool:
 
 
 BENT: list[tuple[Callable[[Laboratory], str], ModuleType, str, Any]] = [
-    (check_assumptions.a_document_above_1_mib_is_refused_for_good, writes, "is_too_large", lambda document: False),
-    (check_assumptions.a_document_above_1_mib_is_refused_for_good, writes, "is_too_large", called_aborted),
-    (check_assumptions.odd_uids_are_keys_like_others, writes, "parse_writable_path", nothing_is_quoted),
+    (shapes.a_document_above_1_mib_is_refused_for_good, writes, "is_too_large", lambda document: False),
+    (shapes.a_document_above_1_mib_is_refused_for_good, writes, "is_too_large", called_aborted),
+    (shapes.odd_uids_are_keys_like_others, writes, "parse_writable_path", nothing_is_quoted),
     (
-        check_assumptions.odd_uids_are_keys_like_others,
+        shapes.odd_uids_are_keys_like_others,
         values,
         "field_name_fault",
         lambda name: "is odd" if name == "." else None,
     ),
-    (check_assumptions.the_longest_uids_may_lie_within_each_other, writes, "store_fields", a_path_of_any_length),
-    (check_assumptions.the_longest_uids_may_lie_within_each_other, paths, "MAX_FIELD_PATH_BYTES", 700),
-    (check_assumptions.what_we_call_no_uid_firestore_refuses, values, "field_name_fault", lambda name: None),
+    (shapes.the_longest_uids_may_lie_within_each_other, writes, "store_fields", a_path_of_any_length),
+    (shapes.the_longest_uids_may_lie_within_each_other, paths, "MAX_FIELD_PATH_BYTES", 700),
+    (shapes.what_we_call_no_uid_firestore_refuses, values, "field_name_fault", lambda name: None),
     (
-        check_assumptions.what_we_call_no_uid_firestore_refuses,
+        shapes.what_we_call_no_uid_firestore_refuses,
         values,
         "field_name_fault",
         lambda name: None if name else "is empty",
     ),
-    (check_assumptions.the_servers_time_in_a_document_is_near_its_commit, writes, "_transform", a_clock_of_its_own),
+    (times.the_servers_time_in_a_document_is_near_its_commit, writes, "_transform", a_clock_of_its_own),
 ]
 
 
@@ -160,8 +163,8 @@ IMMORTAL = EngineSettings(transaction_idle_us=60_000_000, transaction_total_us=6
 def test_a_transaction_that_times_out_is_seen_to_do_so_and_one_that_does_not_is_refuted(
     assumption: Callable[[Laboratory], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check_assumptions, "IDLE_S", 0.4)
-    monkeypatch.setattr(check_assumptions, "TOTAL_S", 0.8)
+    monkeypatch.setattr(locking, "IDLE_S", 0.4)
+    monkeypatch.setattr(locking, "TOTAL_S", 0.8)
     with laboratory_on(SHORT_LIVED) as (laboratory, _):
         assert "expired" in assumption(laboratory)
     with laboratory_on(IMMORTAL) as (laboratory, _), pytest.raises(Refuted, match="could still commit"):
@@ -169,7 +172,7 @@ def test_a_transaction_that_times_out_is_seen_to_do_so_and_one_that_does_not_is_
 
 
 def test_an_expiry_that_looks_like_another_error_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_assumptions, "IDLE_S", 0.4)
+    monkeypatch.setattr(locking, "IDLE_S", 0.4)
     denied = Fault("Commit", grpc.StatusCode.PERMISSION_DENIED, remaining=1)
     with laboratory_on(SHORT_LIVED) as (laboratory, server):
 
@@ -179,7 +182,7 @@ def test_an_expiry_that_looks_like_another_error_is_refuted(monkeypatch: pytest.
 
         monkeypatch.setattr(time, "sleep", pause)
         with pytest.raises(Refuted, match="means something else"):
-            check_assumptions.an_idle_transaction_times_out(laboratory)
+            locking.an_idle_transaction_times_out(laboratory)
         monkeypatch.undo()
 
 

@@ -10,7 +10,7 @@ from iso4217 import Currency
 
 from balance.core import currencies
 from balance.core.currencies import EXPONENTS
-from scripts import update_currencies
+from scripts.developing import currency_release as merging
 
 
 def test_every_code_has_the_exponent_of_the_pinned_library() -> None:
@@ -48,7 +48,7 @@ def test_codes_are_three_upper_case_letters_each_given_once() -> None:
 
 def test_the_table_is_up_to_date_with_the_pinned_library() -> None:
     check = subprocess.run(
-        [sys.executable, "-m", "scripts.update_currencies", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "scripts", "currencies", "--check"], capture_output=True, text=True, check=False
     )
     assert (check.returncode, check.stdout, check.stderr) == (0, "balance/core/currencies.py is up to date\n", "")
 
@@ -56,13 +56,13 @@ def test_the_table_is_up_to_date_with_the_pinned_library() -> None:
 def test_a_written_table_reads_back(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {**EXPONENTS, "QQQ": 2, "QQZ": 5}
     namespace: dict[str, dict[str, int]] = {}
-    exec(update_currencies.rendered(table), namespace)
+    exec(merging.rendered(table), namespace)
     assert namespace["EXPONENTS"] == table
 
 
 def test_a_new_code_is_added_and_a_withdrawn_one_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(currencies, "EXPONENTS", {"QQQ": 3, "USD": 2})
-    merged = update_currencies.merged()
+    merged = merging.merged()
     assert merged["QQQ"] == 3
     assert merged["JPY"] == 0
 
@@ -70,4 +70,4 @@ def test_a_new_code_is_added_and_a_withdrawn_one_kept(monkeypatch: pytest.Monkey
 def test_a_changed_exponent_is_for_somebody_to_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(currencies, "EXPONENTS", {**EXPONENTS, "USD": 3})
     with pytest.raises(SystemExit, match="USD: the exponent changed from 3 to 2"):
-        update_currencies.merged()
+        merging.merged()

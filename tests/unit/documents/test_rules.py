@@ -136,7 +136,6 @@ def test_every_version_of_python_finds_the_same_meaning(tmp_path: Path) -> None:
         (Settings(record_ttl=timedelta(days=8)), True),
         (Settings(database="other"), False),
         (Settings(members_as_map=True), False),
-        (Settings(allowed_origins=("*",)), False),
     ],
 )
 def test_a_parameter_counts_unless_no_balance_depends_on_it(settings: Settings, is_another: bool) -> None:

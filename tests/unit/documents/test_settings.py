@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from balance.core.money import Unit
 from balance.documents.layout import Layout
-from balance.documents.settings import InvalidSetting, Settings, fallback_on, from_environment, precomputed_reads_on, updates_on
+from balance.documents.settings import (
+    InvalidSetting,
+    Settings,
+    allowed_origins,
+    check,
+    fallback_on,
+    from_environment,
+    precomputed_reads_on,
+    updates_on,
+)
 
+ROOT = Path(__file__).parents[3]
 SWITCHES = [
     ("BALANCE_UPDATES", updates_on),
     ("BALANCE_PRECOMPUTED_READS", precomputed_reads_on),
@@ -55,7 +70,8 @@ def test_every_parameter_is_read() -> None:
         ({"GROUPS_COLLECTION": "apps/a/groups"}, "GROUPS_COLLECTION is 'apps/a/groups'; it must be the name of a top-level"),
         ({"EXPENSES_COLLECTION": "apps/a/expenses"}, 'EXPENSES_COLLECTION .* like "groups/{groupId}/expenses"'),
         ({"EXPENSES_COLLECTION": "groups/{groupId}/a/b/c"}, "EXPENSES_COLLECTION"),
-        ({"EXPENSES_COLLECTION": "groups/{group}/expenses"}, "EXPENSES_COLLECTION"),
+        ({"EXPENSES_COLLECTION": "groups/{group/expenses"}, "EXPENSES_COLLECTION"),
+        ({"EXPENSES_COLLECTION": "{groupId}"}, "EXPENSES_COLLECTION"),
         ({"GROUPS_COLLECTION": "teams", "EXPENSES_COLLECTION": "groups/{groupId}/expenses"}, "teams/{groupId}/expenses"),
         ({"EXPENSES_COLLECTION": "groups/{groupId}/"}, "EXPENSES_COLLECTION"),
         ({"SETTLEMENTS_COLLECTION": "a/b"}, "SETTLEMENTS_COLLECTION"),
@@ -66,8 +82,6 @@ def test_every_parameter_is_read() -> None:
         ({"RECORD_TTL_DAYS": "7.5"}, "RECORD_TTL_DAYS"),
         ({"RECORD_TTL_DAYS": "-7"}, "RECORD_TTL_DAYS"),
         ({"RECORD_TTL_DAYS": "seven"}, "RECORD_TTL_DAYS"),
-        ({"ALLOWED_ORIGINS": "example.com"}, "ALLOWED_ORIGINS holds 'example.com'"),
-        ({"ALLOWED_ORIGINS": "https://app.example.com/"}, "ALLOWED_ORIGINS"),
     ],
 )
 def test_a_setting_that_is_not_understood_is_named_with_what_it_must_be(environment: Mapping[str, str], message: str) -> None:
@@ -82,10 +96,45 @@ def test_the_bounds_of_the_records_time_to_live_are_within(days: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "read"),
-    [("", ()), ("*", ("*",)), ("https://a.example, http://localhost:5000 ,", ("https://a.example", "http://localhost:5000"))],
+    [("", ()), ("*", ("*",)), ("https://a.example/, http://localhost:5000 ,", ("https://a.example", "http://localhost:5000"))],
 )
-def test_origins_are_a_list_with_commas(given: str, read: tuple[str, ...]) -> None:
-    assert from_environment({"ALLOWED_ORIGINS": given}).allowed_origins == read
+def test_origins_are_a_list_with_commas_and_may_end_with_a_slash(given: str, read: tuple[str, ...]) -> None:
+    assert allowed_origins({"ALLOWED_ORIGINS": given}) == read
+
+
+@pytest.mark.parametrize("given", ["example.com", "https://app.example.com/path"])
+def test_what_is_no_origin_is_named(given: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"ALLOWED_ORIGINS holds '{given}'"):
+        allowed_origins({"ALLOWED_ORIGINS": given})
+
+
+@pytest.mark.parametrize("name", ["groupId", "tripId", "trip_id", "x"])
+def test_a_subcollection_is_understood_whatever_stands_in_the_braces(name: str) -> None:
+    environment = {"GROUPS_COLLECTION": "trips", "EXPENSES_COLLECTION": f"trips/{{{name}}}/bills"}
+    assert from_environment(environment).layout.expenses == "trips/{groupId}/bills"
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"AMOUNT_UNIT": "cents"}, "AMOUNT_UNIT is 'cents'"),
+        ({"BALANCE_UPDATES": "false"}, "BALANCE_UPDATES is 'false'"),
+        ({"BALANCE_FALLBACK": "yes"}, "BALANCE_FALLBACK is 'yes'"),
+        ({"ALLOWED_ORIGINS": "example.com", "FUNCTION_TARGET": "balance_api"}, "ALLOWED_ORIGINS holds 'example.com'"),
+        ({"APP_CHECK": "on"}, "APP_CHECK is 'on'"),
+    ],
+)
+def test_a_deployment_that_cannot_be_obeyed_fails_when_it_is_loaded(environment: Mapping[str, str], message: str) -> None:
+    with pytest.raises(InvalidSetting, match=message):
+        check(environment)
+    command, inherited = [sys.executable, "-c", "import main"], {**os.environ, **environment}
+    done = subprocess.run(command, cwd=ROOT, env=inherited, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.search(message, done.stderr.splitlines()[-1])
+
+
+def test_a_trigger_does_not_look_at_what_only_the_read_api_needs() -> None:
+    check({"FUNCTION_TARGET": "on_expense_written", "ALLOWED_ORIGINS": "example.com", "APP_CHECK": "on"})
 
 
 @pytest.mark.parametrize(("name", "switch"), SWITCHES)

@@ -197,6 +197,11 @@ def test_a_file_that_is_missing_or_no_yaml_is_told_so(tmp_path: Path) -> None:
         ("A=b=c", "b=c"),
         ('A="b"c', '"b"c'),
         ("A=x\nA=y", "y"),
+        ("A=b#c", "b"),
+        ('A="one\ntwo # three"', "one\ntwo # three"),
+        ("A='one\n\ntwo'  # four\n# B=5", "one\n\ntwo"),
+        ('A="b', '"b'),
+        ("A=b\r\n", "b"),
     ],
 )
 def test_a_dotenv_line_is_read_as_the_firebase_cli_reads_it(line: str, value: str) -> None:

@@ -1,18 +1,23 @@
-"""Attack the deployed thing: the real functions in processes of their own, on the embedded Firestore.
+"""Attack the real functions in processes of their own, on the embedded Firestore.
 
 Clients write expenses and settlements of every kind, malformed ones too, all the time. Events come twice, late, out of order
 and with event times that are off; calls of Firestore are aborted, unavailable, slow, or fail although they took effect;
 function processes are killed with SIGKILL at random moments and started again; an operator rebuilds balances meanwhile.
 Then the faults end, everything drains, and an independent auditor compares every balance and every fault document with the
-expenses and settlements. The seed decides what is written and when processes are killed, but not how real processes interleave.
+expenses and settlements. The seed decides what is written and when processes are killed, but not how real processes
+interleave.
 
 It ends with its figures: errors by their code, injected ones and genuine ones alike; outcomes as the functions logged them,
 of which those of a killed process may be lacking.
 
-exit codes: 0 no differences; 1 differences, or something did not work (it says what); 2 wrong usage
+Exit codes: 0 no differences; 1 differences, or something did not work (it says what); 2 wrong usage.
+
+Examples:
+  balance chaos --seed 7 --minutes 10
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import os
 import sys
@@ -27,6 +32,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import click
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.firestore_v1 import types
 
@@ -36,6 +42,7 @@ from balance.documents.balances import VERSION
 from balance.documents.settings import Settings
 from balance.protocol.bookkeeper import Bookkeeper
 from runner.session import Session, running
+from scripts.command import subcommand
 from tests.simulation.app import App, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
@@ -46,6 +53,7 @@ PROJECT = DATABASE.split("/")[1]
 WRITERS = 4
 DRAIN_S = 180.0
 PROGRESS_EVERY_S = 10.0
+_MORE_THAN_0 = click.FloatRange(0, min_open=True)
 FUNCTIONS = ("on_expense_written", "on_settlement_written", "on_group_created", "on_group_deleted")
 _CommitPb = types.CommitRequest.pb()
 _QueryPb = types.RunQueryRequest.pb()
@@ -301,25 +309,13 @@ def _print_table(figures: Mapping[str, int]) -> None:
         print(f"{name:{width}}  {figure:>9,}")
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--seed", type=int, default=1, help="decides what is written, and when processes are killed (default: 1)"
-    )
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long it goes on (default: 1)")
-    parser.add_argument("--rate", type=float, default=20.0, metavar="N", help="writes a second (default: 20)")
-    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep what the processes say there")
-    given = parser.parse_args()
-    if given.minutes <= 0 or given.rate <= 0:
-        parser.error("--minutes and --rate must be more than 0")
-    if given.logs is not None:
-        return attack_and_judge(given.seed, given.minutes * 60, given.rate, given.logs)
+@subcommand("chaos", __doc__)
+@click.option("--seed", metavar="N", type=int, default=1, help="What is written, and when processes are killed (1).")
+@click.option("--minutes", metavar="N", type=_MORE_THAN_0, default=1.0, help="How long it goes on (1).")
+@click.option("--rate", metavar="N", type=_MORE_THAN_0, default=20.0, help="Writes a second (20).")
+@click.option("--logs", metavar="DIR", type=Path, help="Keep what the processes say there.")
+def chaos(seed: int, minutes: float, rate: float, logs: Path | None) -> int:
+    if logs is not None:
+        return attack_and_judge(seed, minutes * 60, rate, logs)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        return attack_and_judge(given.seed, given.minutes * 60, given.rate, Path(folder))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return attack_and_judge(seed, minutes * 60, rate, Path(folder))

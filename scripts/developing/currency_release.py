@@ -1,23 +1,30 @@
 """Merge the pinned `iso4217` release into balance/core/currencies.py; codes are added, never removed.
 
-Usage: python -m scripts.update_currencies [--check]
-Exit codes: 0 up to date or written, 1 out of date (--check) or an exponent has changed (needs a decision, see below).
+Exit codes: 0 up to date or written; 1 out of date (--check), or an exponent has changed, which needs a decision; 2 wrong
+usage.
+
+Examples:
+  balance currencies --check
 """
 
-import argparse
+from __future__ import annotations
+
 import re
 import sys
 import textwrap
 from pathlib import Path
 
+import click
 from iso4217 import Currency
 
-from balance.core import currencies
+from balance.core import currencies as product
+from scripts.command import subcommand
+from scripts.exits import Exit
 
 
 def merged() -> dict[str, int]:
     """The present table with every code of the installed release; raises SystemExit when an exponent has changed."""
-    table = dict(currencies.EXPONENTS)
+    table = dict(product.EXPONENTS)
     for currency in Currency:
         if currency.exponent is None:
             continue
@@ -37,7 +44,7 @@ def rendered(table: dict[str, int]) -> str:
         codes = " ".join(sorted(code for code in table if table[code] == exponent))
         lines = "".join(f'        "{line} "\n' for line in textwrap.wrap(codes, 96))
         blocks += f"    {exponent}: (\n{lines}    ),\n"
-    source = Path(currencies.__file__).read_text()
+    source = Path(product.__file__).read_text()
     return re.sub(
         r"(?s)(_CODES_BY_EXPONENT = \{\n).*?(\n?\}\n)",
         lambda found: found[1] + blocks + "}\n",
@@ -46,25 +53,16 @@ def rendered(table: dict[str, int]) -> str:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.update_currencies",
-        description="Merge the pinned iso4217 release into balance/core/currencies.py; codes are never removed.",
-        epilog="exit codes: 0 up to date or written; 1 out of date (--check) or an exponent has changed",
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the table is out of date")
-    arguments = parser.parse_args()
+@subcommand("currencies", __doc__)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 when the table is out of date.")
+def currencies(check: bool) -> int:
     table = merged()
-    if table == currencies.EXPONENTS:
+    if table == product.EXPONENTS:
         print("balance/core/currencies.py is up to date")
-        return 0
-    if arguments.check:
-        print("balance/core/currencies.py is out of date: run python -m scripts.update_currencies", file=sys.stderr)
-        return 1
-    Path(currencies.__file__).write_text(rendered(table))
+        return Exit.DONE
+    if check:
+        print("balance/core/currencies.py is out of date: run `balance currencies`", file=sys.stderr)
+        return Exit.WRONG
+    Path(product.__file__).write_text(rendered(table))
     print("balance/core/currencies.py written: run `make format test`, then commit it")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return Exit.DONE

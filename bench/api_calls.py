@@ -2,7 +2,7 @@
 
 Run it inside the runner, which provides Firestore and the function:
 
-    python -m scripts.serve --only balance_api --quiet -- python -m scripts.bench_reads [--requests N] [--transactions N]
+    balance dev --only balance_api --quiet -- python -m bench.api_calls [--requests N] [--transactions N]
 
 Requests go out one at a time, over one connection, in turns: what else the machine does at the time concerns all alike.
 Exit codes: 0 done, 1 an answer was not what it must be, 2 outside of the runner.
@@ -32,7 +32,7 @@ GROUPS = 50
 def main() -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.bench_reads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.api_calls", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=500, metavar="N", help="of each kind (default: %(default)s)")
     parser.add_argument(
@@ -41,7 +41,7 @@ def main() -> int:
     options = parser.parse_args()
     urls = json.loads(os.environ.get("FUNCTION_URLS", "{}"))
     if "balance_api" not in urls:
-        print("run this inside the runner: python -m scripts.bench_reads --help", file=sys.stderr)
+        print("run this inside the runner: python -m bench.api_calls --help", file=sys.stderr)
         return 2
     project = os.environ["GOOGLE_CLOUD_PROJECT"]
     client = firestore.Client(project=project)

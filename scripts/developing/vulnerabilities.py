@@ -1,21 +1,30 @@
 """Audit the pinned dependencies for known vulnerabilities, with pip-audit.
 
-    python -m scripts.audit [--strict] [FILE ...]
-
 FILEs are requirements with hashes; requirements.txt and requirements-dev.txt by default. What the vulnerability service does
 not answer for is told plainly: silence must not look like a clean bill.
 
-Exit codes: 0 nothing was found (perhaps because the service was out of reach, which is said), 1 a dependency has a known
-vulnerability, 2 with --strict: not every dependency could be audited.
+Exit codes: 0 nothing was found (perhaps because the service was out of reach, which is said); 1 a dependency has a known
+vulnerability; 2 wrong usage; 3 with --strict: not every dependency could be audited.
+
+Examples:
+  balance audit --strict
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
+
+from scripts.command import subcommand
+from scripts.exits import Exit
+from scripts.source import ROOT
+
+FILES = ("requirements.txt", "requirements-dev.txt")
 TIMEOUT_S = 600
 
 
@@ -64,33 +73,21 @@ def read(file: str, answer: dict[str, Any]) -> Audit:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """See the module's text."""
-    description, _, epilog = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.audit",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("files", nargs="*", metavar="FILE", default=["requirements.txt", "requirements-dev.txt"])
-    parser.add_argument("--strict", action="store_true", help="fail, too, when a dependency could not be audited")
-    options = parser.parse_args(arguments)
-    audits = [run(file) for file in options.files]
-    for audit in audits:
-        print(f"{audit.file}: {audit.audited} dependencies audited, {len(audit.findings)} known vulnerabilities")
-        for finding in audit.findings:
+@subcommand("audit", __doc__)
+@click.option("--strict", is_flag=True, help="Fail, too, when a dependency could not be audited.")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+def audit(files: tuple[str, ...], strict: bool) -> int:
+    audits = [run(file) for file in files or [str(ROOT / name) for name in FILES]]
+    for found in audits:
+        print(f"{found.file}: {found.audited} dependencies audited, {len(found.findings)} known vulnerabilities")
+        for finding in found.findings:
             print(f"  {finding}")
-        if audit.not_audited:
-            names = ", ".join(audit.not_audited[:5]) + (", ..." if len(audit.not_audited) > 5 else "")
-            print(f"  NOT AUDITED, the vulnerability service gave no answer: {len(audit.not_audited)} ({names})")
-    if any(audit.findings for audit in audits):
-        return 1
-    if any(audit.not_audited for audit in audits):
+        if found.not_audited:
+            names = ", ".join(found.not_audited[:5]) + (", ..." if len(found.not_audited) > 5 else "")
+            print(f"  NOT AUDITED, the vulnerability service gave no answer: {len(found.not_audited)} ({names})")
+    if any(found.findings for found in audits):
+        return Exit.WRONG
+    if any(found.not_audited for found in audits):
         print("This is not a clean bill: run it again where https://pypi.org is in reach.")
-        return 2 if options.strict else 0
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return Exit.LEFT_OUT if strict else Exit.DONE
+    return Exit.DONE

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from emulator.settable import InvalidField
 from runner.manifest import TaskQueueTrigger
-from runner.tasks import AlreadyExists, TaskQueue
+from runner.queues import AlreadyExists, TaskQueue
 
 
 def a_task(name: str | None = None, **more: Any) -> dict[str, Any]:

@@ -1,54 +1,50 @@
 """Attack the protocol with simulated schedules, or replay one.
 
-Each seed makes a schedule: what the app writes, how events are delivered, what fails. The product's own code runs it in virtual
-time on the embedded Firestore's engine, and an independent auditor judges. Exit code 0: all schedules passed (or, with
---mutant, the weakened product was caught); 1: not so; 2: wrong arguments; 130: interrupted, with a summary of what was done.
+Each seed makes a schedule: what the app writes, how events are delivered, what fails. The product's own code runs it in
+virtual time on the embedded Firestore's engine, and an independent auditor judges.
+
+Exit codes: 0 all schedules passed (or, with --mutant, the weakened product was caught); 1 not so; 2 wrong usage; 130
+interrupted, with a summary of what was done.
+
+Examples:
+  balance simulate --seeds 20000
+  balance simulate --seed 46 --trace
+  balance simulate --mutants
 """
 
-import argparse
+from __future__ import annotations
+
 import os
 import sys
 import time
+from collections.abc import Sequence
 
+import click
+
+from scripts.command import POSITIVE, subcommand
+from scripts.exits import Exit
 from tests.simulation.campaign import Report, kill, run_in_parallel
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.simulation import Failure, Simulation
 
 
-def main() -> int:
-    """The command line."""
-    arguments = _parser().parse_args()
-    mutant = next((mutant for mutant in MUTANTS if mutant.name == arguments.mutant), None)
-    if arguments.seed is not None:
-        return _replay(arguments.seed, mutant, trace=arguments.trace)
-    if arguments.mutants or mutant is not None:
-        return _hunt([mutant] if mutant else MUTANTS, range(arguments.start, arguments.start + arguments.seeds))
-    return _run(range(arguments.start, arguments.start + arguments.seeds), arguments.jobs)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=_positive, default=1_000, metavar="N", help="how many schedules (default 1000)")
-    parser.add_argument("--start", type=int, default=0, metavar="SEED", help="the first seed (default 0)")
-    parser.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="processes (default: all cores)"
-    )
-    parser.add_argument("--seed", type=int, metavar="SEED", help="run this one schedule")
-    parser.add_argument("--trace", action="store_true", help="with --seed: print everything that happens")
-    parser.add_argument(
-        "--mutant", choices=[mutant.name for mutant in MUTANTS], metavar="NAME", help="run a weakened product instead"
-    )
-    parser.add_argument("--mutants", action="store_true", help="for each weakened product find the first seeds that catch it")
-    return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+@subcommand("simulate", __doc__)
+@click.option("--seeds", metavar="N", type=POSITIVE, default=1_000, help="How many schedules (1000).")
+@click.option("--start", metavar="SEED", type=int, default=0, help="The first seed (0).")
+@click.option("--jobs", metavar="N", type=POSITIVE, default=os.cpu_count() or 1, help="Processes (all cores).")
+@click.option("--seed", metavar="SEED", type=int, help="Run this one schedule.")
+@click.option("--trace", is_flag=True, help="With --seed: print everything that happens.")
+@click.option("--mutant", metavar="NAME", help="Run a weakened product instead.")
+@click.option("--mutants", is_flag=True, help="For each weakened product find the first seeds that catch it.")
+def simulate(seeds: int, start: int, jobs: int, seed: int | None, trace: bool, mutant: str | None, mutants: bool) -> int:
+    chosen = next((known for known in MUTANTS if known.name == mutant), None)
+    if mutant is not None and chosen is None:
+        raise click.BadParameter(f"{mutant!r} is none of {', '.join(known.name for known in MUTANTS)}", param_hint="--mutant")
+    if seed is not None:
+        return _replay(seed, chosen, trace=trace)
+    if mutants or chosen is not None:
+        return _hunt([chosen] if chosen else MUTANTS, range(start, start + seeds))
+    return _run(range(start, start + seeds), jobs)
 
 
 def _replay(seed: int, mutant: Mutant | None, *, trace: bool) -> int:
@@ -91,10 +87,10 @@ def _run(seeds: range, jobs: int) -> int:
         print(f"{kind}: " + ", ".join(f"{count} {what}" for what, count in counts.most_common()))
     if report.failures:
         return 1
-    return 130 if interrupted else 0
+    return Exit.INTERRUPTED if interrupted else Exit.DONE
 
 
-def _hunt(mutants: "list[Mutant] | tuple[Mutant, ...]", seeds: range) -> int:
+def _hunt(mutants: Sequence[Mutant], seeds: range) -> int:
     survivors = 0
     for mutant in mutants:
         caught: list[int] = []
@@ -105,7 +101,3 @@ def _hunt(mutants: "list[Mutant] | tuple[Mutant, ...]", seeds: range) -> int:
         survivors += not caught
         print(f"{mutant.name}: {', '.join(map(str, caught)) or 'SURVIVES'}", flush=True)
     return 1 if survivors else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -159,7 +159,7 @@ def serve(ready: Any) -> None:
 
 def main() -> None:
     """Print one line for each benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.bench_emulator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.firestore_calls", description=__doc__)
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; default: all")
     parser.add_argument("--clients", type=int, default=2, help="client processes (default: 2)")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each benchmark (default: 5)")

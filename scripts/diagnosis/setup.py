@@ -1,0 +1,53 @@
+"""The folder of the functions: its parameters, and whether its code is this checkout's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner import dotenv
+from scripts.diagnosis.findings import Finding, Level
+from scripts.package import deployed_files
+from scripts.source import ADAPTER, ROOT, look_alikes
+from scripts.target import Opened
+
+
+def look(opened: Opened) -> Iterator[Finding]:
+    """All findings."""
+    emulated = opened.emulator is not None
+    warnings = look_alikes(opened.folder, opened.project, emulated=emulated)
+    for warning in warnings:
+        yield Finding(Level.WARNING, warning, "correct the name, or remove the line: nobody reads it")
+    yield from _overridden(opened.folder, opened.project, emulated=emulated)
+    differing = _differing(opened.folder)
+    if differing:
+        yield Finding(
+            Level.WARNING,
+            f"{len(differing)} files of {opened.folder} are not those of this checkout, such as {differing[0]}",
+            f"bring both to one version: `balance package {opened.folder}`, deploy, then rebuild as docs/rollout.md says",
+        )
+    if not warnings and not differing:
+        yield Finding(Level.OK, f"the parameters and the adapter of {opened.folder} are understood")
+
+
+def _overridden(folder: Path, project: str, *, emulated: bool) -> Iterator[Finding]:
+    """Parameters that the shell's environment changes, for this command and not for the deployed functions."""
+    for name, value in sorted(dotenv.load(folder, project, local=emulated).items()):
+        if os.environ.get(name, value) != value:
+            yield Finding(
+                Level.WARNING,
+                f"{name} is {os.environ[name]!r} in your shell, but {value!r} in the .env files, which the functions go by",
+                f"unset {name}",
+            )
+
+
+def _differing(folder: Path) -> list[Path]:
+    """Files of the deployed code, the adapter apart, that are missing or other than here."""
+    if folder.resolve() == ROOT:
+        return []
+    return [
+        file
+        for file in deployed_files()
+        if file != ADAPTER and (not (folder / file).is_file() or (folder / file).read_bytes() != (ROOT / file).read_bytes())
+    ]

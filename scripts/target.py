@@ -1,0 +1,191 @@
+"""Which database a subcommand talks to, by which rules it reads the app's documents, and the care that production asks for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import DefaultCredentialsError
+
+from balance.database.firestore import Directory, TransientError
+from balance.database.sdk import connect
+from balance.documents.settings import InvalidSetting, Settings, from_environment
+from balance.documents.sources import is_document_id
+from balance.operations.fleet import group_ids
+from scripts import source
+from scripts.command import Refused
+
+EMULATOR_HOST = "FIRESTORE_EMULATOR_HOST"
+DEMO = "demo-"
+"""How the ids of projects begin that exist on this machine only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the shared options say; `open` goes there."""
+
+    project: str | None = None
+    database: str | None = None
+    source: str | None = None
+    param: tuple[str, ...] = ()
+    yes: bool = False
+
+    def open(self, *, writes: bool) -> Opened:
+        """Connect, say on standard error to what, and ask before production is written to. Raises Refused."""
+        _stop_on_signals()
+        emulator = os.environ.get(EMULATOR_HOST)
+        project = self._project(emulator)
+        folder = source.find(self.source)
+        adapter = source.check_adapter(folder)
+        parameters = source.parameters(folder, project, self._over(), emulated=bool(emulator))
+        try:
+            settings = from_environment(parameters)
+        except InvalidSetting as error:
+            raise Refused(f"{error} (parameters of {folder})") from None
+        for line in _said(emulator, project, settings, adapter):
+            print(line, file=sys.stderr, flush=True)
+        if writes and not emulator and not self.yes:
+            _confirm(project)
+        try:
+            return Opened(project, connect(project, settings.database), settings, parameters, folder, emulator)
+        except DefaultCredentialsError as error:
+            raise Refused(f"no credentials for {project}: run `gcloud auth application-default login` ({error})") from None
+
+    def _project(self, emulator: str | None) -> str:
+        if not emulator:
+            # GOOGLE_CLOUD_PROJECT may be left over from other work: a real project is named here and now.
+            if not self.project:
+                raise Refused(f"name the project with --project ID, or set {EMULATOR_HOST} to use an emulator")
+            return self.project
+        inherited = os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("GCLOUD_PROJECT")
+        project = self.project or inherited or f"{DEMO}balance"
+        if not project.startswith(DEMO):
+            raise Refused(
+                f"{EMULATOR_HOST} is set ({emulator}), but {project} is not the id of an emulated project ({DEMO}...). "
+                f"To reach {project} itself, run `unset {EMULATOR_HOST}`; for the emulator, give --project {DEMO}..."
+            )
+        return project
+
+    def _over(self) -> dict[str, str]:
+        over = {}
+        for param in self.param:
+            name, equals, value = param.partition("=")
+            if not equals:
+                raise Refused(f"--param {param}: it must be NAME=VALUE")
+            over[name] = value
+        if self.database:
+            over["FIRESTORE_DATABASE"] = self.database
+        return over
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A database, and the rules by which its documents are read."""
+
+    project: str
+    firestore: Directory
+    settings: Settings
+    parameters: dict[str, str]
+    """Those of functions.yaml, and the environment."""
+    folder: Path
+    """Of the functions."""
+    emulator: str | None
+    """host:port; None in production."""
+
+    def chosen(self, groups: tuple[str, ...], after: str | None) -> tuple[Iterable[str], int | None]:
+        """The ids of the groups asked for, and how many there are, if that can be told. Raises Refused."""
+        if groups:
+            for group_id in groups:
+                self.check_group_id(group_id)
+            distinct = list(dict.fromkeys(groups))
+            return distinct, len(distinct)
+        collection = self.settings.layout.groups
+        total = None if after else self.firestore.count(collection)
+        if total == 0:
+            raise Refused(
+                f"the collection {collection!r} of {self.project} (database {self.settings.database}) holds no groups:"
+                " is GROUPS_COLLECTION right, and the project?"
+            )
+        return group_ids(self.firestore, self.settings.layout, after), total
+
+    def check_group_id(self, group_id: str) -> None:
+        """Raises Refused when nothing can have this id."""
+        if not is_document_id(group_id):
+            raise Refused(f"{group_id!r} cannot be the id of a group")
+
+
+def options(*, writes: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """The shared options; the function gets them as `target`, and what keeps Firestore from answering is exit code 2."""
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        @wraps(function)
+        def run(
+            project: str | None, database: str | None, source: str | None, param: tuple[str, ...], yes: bool = False, **own: Any
+        ) -> int:
+            try:
+                return function(target=Target(project, database, source, param, yes), **own)
+            except (TransientError, GoogleAPICallError) as error:
+                raise Refused(f"Firestore: {error}") from None
+
+        wrapped: Callable[..., int] = run
+        shared = [
+            click.option("--project", metavar="ID", help="Firebase project; production must be named."),
+            click.option("--database", metavar="ID", help="Firestore database (FIRESTORE_DATABASE)."),
+            click.option(
+                "--source",
+                metavar="DIR",
+                envvar=source.VARIABLE,
+                help="Folder of the functions (here or above).",
+            ),
+            click.option("--param", metavar="NAME=VALUE", multiple=True, help="A parameter over those of .env."),
+        ]
+        if writes:
+            shared.append(click.option("--yes", is_flag=True, help="Do not ask before writing to production."))
+        for option in reversed(shared):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def _said(emulator: str | None, project: str, settings: Settings, adapter: Path) -> list[str]:
+    """By what the app's documents will be read: other rules than the functions' would make every balance wrong."""
+    where = f"emulator {emulator}, project {project}" if emulator else f"PRODUCTION, project {project}"
+    layout = settings.layout
+    return [
+        f"{where}, database {settings.database}",
+        f"{layout.groups}, {layout.expenses}, {layout.settlements}; {settings.unit} units; adapter {_short(adapter)}",
+    ]
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _confirm(project: str) -> None:
+    if not sys.stdin.isatty():
+        raise Refused(f"this would write to the project {project}: confirm with --yes")
+    print(f"This writes to the project {project}. Type the project's id to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != project:
+        raise Refused("not confirmed, nothing done")
+
+
+def _stop_on_signals() -> None:
+    """Take SIGTERM for Ctrl-C: finish the groups under way, then stop."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
