@@ -6,7 +6,7 @@ An error is `{"error": {"code": ..., "message": ...}}`, with `field` when one of
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from emulator.databases import Databases
 from emulator.delivery import Delivery, Dispatcher, NotPossible
 from emulator.faults import Fault, Faults
 from emulator.gate import gate, new_token
-from emulator.settable import Fields, InvalidField
+from emulator.settable import Fields, InvalidField, whole
 from emulator.triggers import Trigger
 
 VERSION = "1.0"
@@ -177,9 +177,9 @@ class Admin:
 
     async def _list_deliveries(self, request: web.Request) -> web.Response:
         query = request.query
-        after, limit = _whole(query, "after", 2**53, 0), _whole(query, "limit", MAX_LISTED, 200)
+        after, limit = whole(query, "after", 2**53, 0), whole(query, "limit", MAX_LISTED, 200)
         history = self._dispatcher.history
-        await history.wait(after, _whole(query, "waitSeconds", MAX_WATCH_S, 0))
+        await history.wait(after, whole(query, "waitSeconds", MAX_WATCH_S, 0))
         with_body = query.get("bodies") == "true"
         return web.json_response(
             {
@@ -248,16 +248,6 @@ class Admin:
             return web.json_response(body)
         message = f"{self._dispatcher.pending} events are still pending after {timeout_s:g} s"
         return web.json_response({**body, "error": {"code": 504, "message": message}}, status=504)
-
-
-def _whole(query: Mapping[str, str], name: str, most: int, default: int) -> int:
-    """A parameter of a query. Raises InvalidField."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 17 and int(text) <= most):
-        raise InvalidField(name, f"give a whole number from 0 to {most}, not {text!r}")
-    return int(text)
 
 
 def _fault(rule: dict[str, Any]) -> Fault:

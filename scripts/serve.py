@@ -56,6 +56,7 @@ class Assignment(click.ParamType[tuple[str, str]]):
 @click.option("--runner-port", metavar="N", type=_PORT, default=0, help="Of the runner's HTTP side (any).")
 @click.option("--chaos", metavar="SEED", type=int, help="Deliver events twice, late and out of order.")
 @click.option("--emulator", metavar="ARGUMENT", multiple=True, help="More for `python -m emulator`.")
+@click.option("--console/--no-console", default=True, help="The console in the browser (yes).")
 @click.option("--schedules", is_flag=True, help="Call scheduled functions on their schedules too.")
 @click.option("--env", type=Assignment(), multiple=True, help="A variable for the functions.")
 @click.option("--logs", type=Path, metavar="DIR", help="Output of the processes to files there.")
@@ -71,6 +72,7 @@ def dev(
     runner_port: int,
     chaos: int | None,
     emulator: tuple[str, ...],
+    console: bool,
     schedules: bool,
     env: tuple[tuple[str, str], ...],
     logs: Path | None,
@@ -91,6 +93,7 @@ def dev(
         schedules=schedules,
         only=only,
         environment=dict(env),
+        companions={"console": _console(project, source)} if console else {},
     )
     for warning in folders.look_alikes(options.source, project, emulated=True):
         tell(warning)
@@ -99,6 +102,12 @@ def dev(
     except (InvalidManifest, InvalidDotenv) as error:
         tell(str(error))
         return Exit.REFUSED
+
+
+def _console(project: str, source: str | None) -> list[str]:
+    """The command line of the console for this run."""
+    folder = folders.find(source)
+    return [sys.executable, str(folders.ROOT / "scripts"), "console", "--project", project, "--source", str(folder)]
 
 
 if __name__ == "__main__":
