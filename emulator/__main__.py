@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from emulator.databases import Databases
 from emulator.delivery import Backoff, Dispatcher
 from emulator.engine import Settings
 from emulator.faults import Faults
+from emulator.indexes import Indexes
 from emulator.server import Server
 from emulator.settable import InvalidField
 from emulator.triggers import Trigger
@@ -65,6 +67,14 @@ def parser() -> argparse.ArgumentParser:
     transactions.add_argument("--idle-timeout", type=_seconds, default=60.0, metavar="SECONDS", help="default: 60")
     transactions.add_argument(
         "--retention", type=_seconds, default=3_600.0, metavar="SECONDS", help="how long the past can be read (default: 3600)"
+    )
+
+    queries = made.add_argument_group("queries")
+    queries.add_argument(
+        "--indexes",
+        type=_indexes,
+        metavar="FILE",
+        help="the app's firestore.indexes.json: refuse queries that need an index which is not in it (default: refuse none)",
     )
 
     events = made.add_argument_group("events")
@@ -117,7 +127,7 @@ async def serve(arguments: argparse.Namespace) -> int:
         location=arguments.location,
     )
     server = Server(databases, faults, Random(random.getrandbits(64)))
-    admin = Admin(databases, dispatcher, faults, arguments.token)
+    admin = Admin(databases, dispatcher, faults, server.streams, arguments.token)
     await dispatcher.start()
     databases.subscribe(dispatcher.publish)
     for trigger in arguments.trigger:
@@ -164,7 +174,17 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         transaction_total_us=_us(arguments.transaction_timeout),
         transaction_idle_us=_us(arguments.idle_timeout),
         retention_us=_us(arguments.retention),
+        indexes=arguments.indexes,
     )
+
+
+def _indexes(path: str) -> Indexes:
+    try:
+        return Indexes.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"cannot read {path}: {error}") from None
+    except InvalidField as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
 
 
 def _us(seconds: float) -> int:

@@ -17,6 +17,7 @@ from emulator.delivery import Delivery, Dispatcher, NotPossible
 from emulator.faults import Fault, Faults
 from emulator.gate import gate, new_token
 from emulator.settable import Fields, InvalidField, whole
+from emulator.streams import Streams
 from emulator.triggers import Trigger
 
 VERSION = "1.0"
@@ -48,6 +49,8 @@ ENDPOINTS = {
     "PUT /chaos": "have it misbehave so; what is left out is off",
     "GET /faults": "which RPCs fail",
     "PUT /faults": "{faults: [{rpc, code, probability, moment, count, latencyMs}, ...]}, in the place of all others",
+    "GET /streams": "how many Listen and Write streams are open, and how many targets are listened to",
+    "DELETE /streams": "end them all with UNAVAILABLE; clients come back and resume",
     "POST /drain": "{timeoutSeconds}: answer when no event is pending; 504 if that takes too long",
 }
 
@@ -57,10 +60,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Admin:
     """Serves on a port of its own. Needs to be started and stopped in the loop of the others."""
 
-    def __init__(self, databases: Databases, dispatcher: Dispatcher, faults: Faults, token: str | None = None) -> None:
+    def __init__(
+        self, databases: Databases, dispatcher: Dispatcher, faults: Faults, streams: Streams, token: str | None = None
+    ) -> None:
         """All but the official emulator's own endpoint stands below the path `/{token}`; by default a new one."""
         self.token = token or new_token()
         self._databases = databases
+        self._streams = streams
         self._dispatcher = dispatcher
         self._faults = faults
         self._runner: web.AppRunner | None = None
@@ -105,6 +111,8 @@ class Admin:
                 web.put("/chaos", self._set_chaos),
                 web.get("/faults", self._get_faults),
                 web.put("/faults", self._set_faults),
+                web.get("/streams", self._get_streams),
+                web.delete("/streams", self._end_streams),
                 web.post("/drain", self._drain),
             ]
         )
@@ -237,6 +245,12 @@ class Admin:
             raise InvalidField("faults", "give a list of objects; an empty one ends all faults")
         self._faults.replace([_fault(rule) for rule in rules])
         return web.json_response({"faults": [fault.as_dict() for fault in self._faults.rules]})
+
+    async def _get_streams(self, _: web.Request) -> web.Response:
+        return web.json_response(self._streams.counts())
+
+    async def _end_streams(self, _: web.Request) -> web.Response:
+        return web.json_response({"ended": self._streams.end_all()})
 
     async def _drain(self, request: web.Request) -> web.Response:
         fields = Fields(await _json_object(request))

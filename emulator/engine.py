@@ -47,8 +47,10 @@ import grpc
 from emulator.changes import Change
 from emulator.errors import RpcError
 from emulator.footprints import Footprint, HeldLock, changed_collections, queried_collections
+from emulator.indexes import Indexes
 from emulator.locks import LockTable, Mode, Owner, Request
 from emulator.names import check_document_name
+from emulator.planning import candidates_in
 from emulator.query import PreparedQuery
 from emulator.statistics import Statistics
 from emulator.store import Document, Store
@@ -81,6 +83,8 @@ class Settings:
     transaction_total_us: int = 270 * SECOND_US
     transaction_idle_us: int = 60 * SECOND_US
     retention_us: int = 3_600 * SECOND_US
+    # The indexes that queries may use; None: whatever they need.
+    indexes: Indexes | None = None
 
 
 @dataclass(slots=True)
@@ -125,6 +129,9 @@ class Engine:
         self.statistics = statistics or Statistics()
         self._clock = clock
         self._subscribers: list[Callable[[Sequence[Change]], None]] = []
+        self._on_clear: list[Callable[[], None]] = []
+        # The database begins here: what was before cannot be read, and is told apart by this.
+        self.born_us = clock()
         self._last_us = 0
         self._last_commit_us = 0
         self._next_forget_us = 0
@@ -217,6 +224,7 @@ class Engine:
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """Run a query; the value is the list of whole documents that it finds, in its order."""
+        self._check_indexes(query)
         evaluate, scope = partial(self._run, query), _scope(query)
         return self._observe(evaluate, _names_of, _documents_billed, scope, transaction, read_time_us)
 
@@ -224,6 +232,7 @@ class Engine:
         self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
     ) -> QueryResult | Waiting[QueryResult]:
         """How many documents a query finds. In a transaction, the number is what must not change until commit."""
+        self._check_indexes(query)
 
         def evaluate(at_us: int | None) -> int:
             return len(self._run(query, at_us))
@@ -350,9 +359,38 @@ class Engine:
         check_document_name(name, self.root)
         return name
 
-    def subscribe(self, callback: Callable[[Sequence[Change]], None]) -> None:
-        """Call this after each commit that changed something, within the commit. It must neither block nor raise."""
+    def subscribe(self, callback: Callable[[Sequence[Change]], None], on_clear: Callable[[], None] | None = None) -> None:
+        """Call this after each commit that changed something, within the commit, and `on_clear` after `clear`.
+
+        Neither may block or raise.
+        """
         self._subscribers.append(callback)
+        if on_clear is not None:
+            self._on_clear.append(on_clear)
+
+    # Looking, for those who listen: outside of transactions, and not billed
+
+    def read_time(self) -> int:
+        """The present instant; every later commit will be later than this."""
+        return self._issue_read_time()
+
+    def is_readable(self, at_us: int) -> bool:
+        """Whether the database can be seen as it was at this instant."""
+        now_us = self._now()
+        return max(self.born_us, now_us - self.settings.retention_us) <= at_us <= now_us
+
+    def document(self, name: str, at_us: int | None = None) -> Document | None:
+        """The document as it is now, or as it was at a readable instant."""
+        return self._store.get(name, at_us)
+
+    def changes_since(self, at_us: int) -> list[tuple[int, str]]:
+        """The times and names of all changes after a readable instant, newest first."""
+        return self._store.changes_since(at_us)
+
+    def find(self, query: PreparedQuery, at_us: int | None = None) -> list[Document]:
+        """The documents that a query finds, in its order, now or at a readable instant."""
+        self._check_indexes(query)
+        return self._run(query, at_us)
 
     # Footprints
 
@@ -452,8 +490,11 @@ class Engine:
         waiting = [each for each, _, _ in self._waiting.values()]
         self._transactions.clear()
         self._reset()
+        self.born_us = self._last_us = max(self._clock(), self._last_us + 1)
         for each in waiting:
             each.finish(partial(_raise, RpcError(grpc.StatusCode.ABORTED, "The database was cleared.")))
+        for callback in self._on_clear:
+            callback()
 
     def sizes(self) -> dict[str, int]:
         """How much is kept: documents, superseded versions, active transactions, locks."""
@@ -553,18 +594,23 @@ class Engine:
             transaction.snapshot_us = transaction.verified_us = self._issue_read_time()
         return transaction.snapshot_us
 
+    def _check_indexes(self, query: PreparedQuery) -> None:
+        if self.settings.indexes is not None:
+            self.settings.indexes.check(query)
+
     def _run(self, query: PreparedQuery, at_us: int | None) -> list[Document]:
         store = self._store
         candidates: Iterable[Document]
         if query.collection_id and query.all_descendants:
-            candidates = store.collection_group(query.parent, query.collection_id, at_us)
+            paths = store.collection_group(query.parent, query.collection_id)
+            candidates = chain.from_iterable(candidates_in(store, query, path, at_us) for path in paths)
         elif query.collection_id:
-            candidates = store.collection(f"{query.parent}/{query.collection_id}", at_us, query.equalities)
+            candidates = candidates_in(store, query, f"{query.parent}/{query.collection_id}", at_us)
         elif query.all_descendants:
             candidates = store.descendants(query.parent, at_us)
         else:
-            paths = store.collection_names(query.parent, at_us)
-            candidates = chain.from_iterable(store.collection(path, at_us) for path in paths)
+            names = store.collection_names(query.parent, at_us)
+            candidates = chain.from_iterable(store.collection(path, at_us) for path in names)
         return query.run(candidates)
 
     def _verify(self, transaction: Transaction) -> bool:

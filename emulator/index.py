@@ -1,13 +1,80 @@
-"""An index of the strings in one field of a collection's documents, so that `field == "string"` need not look at all.
+"""Indexes of one field of a collection's documents, so that a query need not look at all of them.
 
-It is made when it is first asked for. It knows the documents that have the string in any version that is kept, for
-the present and the past, so that what it names must still be tested; what it leaves out need not.
+`StringIndex` finds the documents whose field is a string, `OrderedIndex` those whose field lies in a range, and in its
+order. They are made when they are first asked for. They know the documents that have a value in any version that is
+kept, for the present and the past, so that what they name must still be tested; what they leave out need not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
+
+from sortedcontainers import SortedList
+
+from emulator.paths import NAME, FieldPath, get_field
+from emulator.values import SortKey, name_key, sort_key
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """The keys of a field from `low` to `high`, both included; None is no bound.
+
+    A key is that of `values.sort_key`; of the name, `NAME`, it is the id within the collection.
+    """
+
+    path: FieldPath
+    low: SortKey | None = None
+    high: SortKey | None = None
+
+
+class OrderedIndex:
+    """Documents in the order of a field, or of their names."""
+
+    __slots__ = ("_entries", "_path")
+
+    def __init__(self, path: FieldPath) -> None:
+        self._path = path
+        self._entries: Any = SortedList()  # of pairs of key and name
+
+    def key(self, document: Any) -> SortKey | None:
+        """The document's key here; None if it lacks the field."""
+        if self._path == NAME:
+            return name_key(document.name)[-1:]
+        value = get_field(document.fields, self._path)
+        return None if value is None else sort_key(value)
+
+    def count(self, within: KeyRange) -> int:
+        """How many pairs `entries` gives."""
+        first = 0 if within.low is None else self._entries.bisect_left((within.low,))
+        end = len(self._entries) if within.high is None else self._entries.bisect_left(_after(within.high))
+        return max(0, end - first)
+
+    def entries(self, within: KeyRange, descending: bool = False) -> Iterator[tuple[SortKey, str]]:
+        """Keys, in their order, each with a document that has it, or had it lately."""
+        low = None if within.low is None else (within.low,)
+        high = None if within.high is None else _after(within.high)
+        found: Iterator[tuple[SortKey, str]] = self._entries.irange(low, high, reverse=descending)
+        return found
+
+    def add(self, name: str, document: Any) -> None:
+        """Take note of a version of a document."""
+        key = None if document is None else self.key(document)
+        if key is not None and (key, name) not in self._entries:
+            self._entries.add((key, name))
+
+    def discard(self, name: str, dropped: Iterable[Any], kept: Iterable[Any]) -> None:
+        """Forget versions of a document, of which others are kept."""
+        still = {self.key(document) for document in kept if document is not None}
+        for key in {self.key(document) for document in dropped if document is not None} - still:
+            if key is not None:
+                self._entries.discard((key, name))
+
+
+def _after(key: SortKey) -> tuple[SortKey, str]:
+    """What lies after all entries with this key: no name begins with so great a character."""
+    return key, "\U0010ffff"
 
 
 class StringIndex:

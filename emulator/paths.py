@@ -23,6 +23,8 @@ MAX_FIELD_NAME_BYTES = 1_500
 MAX_FIELD_PATH_BYTES = 1_500
 
 _SEGMENT = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)|`((?:[^`\\]|\\.)+)`", re.DOTALL)
+_SIMPLE = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_SPECIAL = re.compile(r"[`\\]")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 
@@ -52,6 +54,11 @@ def parse_field_path(path: str) -> FieldPath:
             if fault:
                 raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, f"Invalid field path {path!r}: a field name {fault}.")
     return tuple(names)
+
+
+def format_field_path(path: FieldPath) -> str:
+    """The path as `parse_field_path` reads it."""
+    return ".".join(name if _SIMPLE.fullmatch(name) else "`" + _SPECIAL.sub(r"\\\g<0>", name) + "`" for name in path)
 
 
 def parse_writable_path(path: str) -> FieldPath:

@@ -19,7 +19,7 @@ import grpc
 from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
 
 from emulator.errors import RpcError
-from emulator.index import string_equalities
+from emulator.index import KeyRange, string_equalities
 from emulator.paths import NAME, FieldPath, get_field, parse_field_path, set_field
 from emulator.values import ARRAY, NAN_KEY, NULL_KEY, REFERENCE, SortKey, id_key, name_key, sort_key
 
@@ -58,6 +58,8 @@ _NEGATIONS = {_Op.NOT_EQUAL.value, _Op.NOT_IN.value}
 _INEQUALITIES = _NEGATIONS.union(_RANGES)
 _DISJUNCTIVE = {_Op.IN.value, _Op.ARRAY_CONTAINS_ANY.value}
 _WITH_LISTS = _DISJUNCTIVE | {_Op.NOT_IN.value}
+_BOUNDING = {_Op.EQUAL.value, *_RANGES}
+_EQUALITIES = {_Op.EQUAL.value, _Op.IN.value}
 _OF_ARRAYS = {_Op.ARRAY_CONTAINS.value, _Op.ARRAY_CONTAINS_ANY.value}
 
 
@@ -89,6 +91,17 @@ class _Order:
     descending: bool
 
 
+@dataclass(frozen=True, slots=True)
+class IndexNeed:
+    """What the indexes for one disjunction of a query must have."""
+
+    equalities: frozenset[FieldPath]
+    contains: frozenset[FieldPath]
+    orders: tuple[tuple[FieldPath, bool], ...]
+    """The other fields it is ordered by, and whether in descending order."""
+    name_descending: bool
+
+
 class PreparedQuery:
     """A query that was checked: which documents it is about, which of them it finds, what it shows of them.
 
@@ -112,6 +125,7 @@ class PreparedQuery:
         if where is not None:
             _check_filters(where, len(orders), is_subcollection=parent.count("/") > 4)
         _check_descendants(query.from_[0], orders, where, is_below_document=parent.count("/") > 4)
+        self._where = where
         self._matches = _compiled(where) if where is not None else None
         self._orders = _full_orders(orders, where)
         self._start = _cursor(query.start_at, "start_at", orders) if query.HasField("start_at") else None
@@ -137,6 +151,66 @@ class PreparedQuery:
             document for _, document in keyed[self._bound(keyed, self._start, 0) : self._bound(keyed, self._end, len(keyed))]
         ]
         return found[self._offset : None if self._limit is None else self._offset + self._limit]
+
+    @property
+    def first_order(self) -> tuple[FieldPath, bool]:
+        """The field, or NAME, by which it orders first, and whether in descending order."""
+        return self._orders[0].path, self._orders[0].descending
+
+    @property
+    def enough(self) -> int | None:
+        """How many of those that match it needs at most; None for all."""
+        return None if self._limit is None else self._offset + self._limit
+
+    def ranges(self, collection: str) -> dict[FieldPath, KeyRange]:
+        """Of fields that documents of a collection must have to be found: the keys between which these must lie."""
+        found: dict[FieldPath, KeyRange] = {}
+        for path, low, high in (*_bounds(self._where), *self._cursor_bounds()):
+            if path == NAME:
+                low, high = _key_within(low, collection), _key_within(high, collection)
+            known = found.get(path, KeyRange(path))
+            lows = [key for key in (known.low, low) if key is not None]
+            highs = [key for key in (known.high, high) if key is not None]
+            found[path] = KeyRange(path, max(lows, default=None), min(highs, default=None))
+        return found
+
+    def _cursor_bounds(self) -> Iterator[tuple[FieldPath, SortKey | None, SortKey | None]]:
+        order = self._orders[0]
+        start = self._start.keys[0] if self._start is not None and self._start.keys else None
+        end = self._end.keys[0] if self._end is not None and self._end.keys else None
+        yield (order.path, end, start) if order.descending else (order.path, start, end)
+
+    def index_needs(self) -> Iterator[IndexNeed]:
+        """What it needs of indexes, for each of its disjunctions."""
+        for conjunction in _normal_form(self._where) if self._where is not None else [()]:
+            fields = [condition for condition in conjunction if condition.path != NAME]
+            equalities = frozenset(condition.path for condition in fields if condition.op in _EQUALITIES)
+            orders = [(order.path, order.descending) for order in self._orders if order.path not in equalities]
+            yield IndexNeed(
+                equalities,
+                frozenset(condition.path for condition in fields if condition.op in _OF_ARRAYS),
+                tuple(orders[:-1]),
+                orders[-1][1],
+            )
+
+    @property
+    def is_window(self) -> bool:
+        """Whether it finds only some of those that match, by their places in the order."""
+        return self._limit is not None or self._offset > 0
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether it returns parts of documents only."""
+        return bool(self._selected)
+
+    def matches(self, document: Any) -> bool:
+        """Whether it would find this document of its collections, were there no offset and no limit."""
+        if self._matches is not None and not self._matches(document):
+            return False
+        for keys, _ in self._keyed([document]):
+            after_start = self._start is None or not self._start.is_after(keys, self._orders)
+            return after_start and (self._end is None or self._end.is_after(keys, self._orders))
+        return False  # it lacks a field to order by
 
     def project(self, document: Any) -> Any:
         """What the query returns of a document."""
@@ -304,6 +378,28 @@ def _check_filters(where: _Condition | _Junction, orders: int, is_subcollection:
             f"where: {filters} filters in disjunctive normal form with {orders} orders"
             f"{' of a subcollection' if is_subcollection else ''} are too many; {MAX_FILTERS_AND_ORDERS} are allowed in all."
         )
+
+
+def _bounds(where: _Condition | _Junction | None) -> Iterator[tuple[FieldPath, SortKey | None, SortKey | None]]:
+    """Fields, each with a lower and an upper bound that all documents keep to; not every condition sets one."""
+    if isinstance(where, _Junction):
+        if not where.is_or or len(where.inner) == 1:
+            for inner in where.inner:
+                yield from _bounds(inner)
+    elif where is not None and where.op in _BOUNDING:
+        key: SortKey = name_key(where.value.reference_value) if where.path == NAME else sort_key(where.value)
+        least: SortKey | None = key
+        most: SortKey | None = key
+        if where.op in (_Op.LESS_THAN.value, _Op.LESS_THAN_OR_EQUAL.value):
+            least = None if where.path == NAME else key[:1]
+        elif where.op != _Op.EQUAL.value:
+            most = None if where.path == NAME else (key[0] + 1,)
+        yield where.path, least, most
+
+
+def _key_within(key: SortKey | None, collection: str) -> SortKey | None:
+    """Of the key of a name: that of the id, if the name is one of this collection, so that it is a bound there."""
+    return key[-1:] if key is not None and key[:-1] == name_key(collection) else None
 
 
 def _check_descendants(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -20,9 +21,10 @@ from emulator.databases import Databases
 from emulator.errors import RpcError
 from emulator.faults import Faults, Moment
 from emulator.service import STREAMS, UNARY, Service
+from emulator.streams import DUPLEX, HEARTBEAT_SECONDS, Method, Streams
 
 PREFIX = "/google.firestore.v1.Firestore/"
-NOT_HERE = ("Listen", "Write", "PartitionQuery", "ExecutePipeline")
+NOT_HERE = ("PartitionQuery", "ExecutePipeline")
 # https://firebase.google.com/docs/firestore/quotas: the maximum API request size.
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
 TICK_SECONDS = 0.1
@@ -43,10 +45,19 @@ _OPTIONS = [
 class Server:
     """Serves all databases on one port. Needs to be started and stopped in the same running loop."""
 
-    def __init__(self, databases: Databases, faults: Faults | None = None, random: Random | None = None) -> None:
-        """`random` makes the ids of documents that are created without one."""
+    def __init__(
+        self,
+        databases: Databases,
+        faults: Faults | None = None,
+        random: Random | None = None,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        """`random` makes the ids of documents that are created without one. A Listen stream is never silent for longer
+        than `heartbeat_seconds`."""
         self._databases = databases
-        self._calls = _Calls(Service(databases, random or Random()), databases.statistics, faults or Faults(Random(0)))
+        service = Service(databases, random or Random())
+        self.streams = Streams(databases, service, heartbeat_seconds)
+        self._calls = _Calls(service, self.streams, databases.statistics, faults or Faults(Random(0)))
         self._server: grpc.aio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
 
@@ -68,6 +79,7 @@ class Server:
             self._ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticking
+        self.streams.end_all("The server is shutting down.")
         if self._server is not None:
             await self._server.stop(grace_seconds)
 
@@ -75,13 +87,15 @@ class Server:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self._databases.tick()
+            self.streams.tick()
 
 
 class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Finds the handler of an RPC; each counts, parses, injects faults, calls the method and answers."""
 
-    def __init__(self, service: Service, statistics: Any, faults: Faults) -> None:
+    def __init__(self, service: Service, streams: Streams, statistics: Any, faults: Faults) -> None:
         self._service = service
+        self._streams = streams
         self._statistics = statistics
         self._faults = faults
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
@@ -90,6 +104,9 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._handlers[PREFIX + name] = handler
         for name, (method, type_) in STREAMS.items():
             handler = grpc.unary_stream_rpc_method_handler(self._stream(name, method, type_.FromString))
+            self._handlers[PREFIX + name] = handler
+        for name, (duplex, type_) in DUPLEX.items():
+            handler = grpc.stream_stream_rpc_method_handler(self._duplex(name, duplex, type_.FromString))
             self._handlers[PREFIX + name] = handler
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
@@ -125,6 +142,24 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         return behaviour
 
+    def _duplex(
+        self, name: str, method: Method, parse: Callable[[bytes], Any]
+    ) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
+        async def behaviour(_: AsyncIterator[bytes], context: Any) -> None:
+            self._statistics.rpcs[name] += 1
+            try:
+                # So that clients know the stream to be open, and take an error for the stream's end.
+                await context.send_initial_metadata(())
+                await self._inject(name, "before", None)
+                await method(self._streams, _Connection(context, partial(self._parsed, name, parse), self._injector(name)))
+            except RpcError as error:
+                await self._fail(error, context)
+
+        return behaviour
+
+    def _injector(self, name: str) -> Callable[[], Awaitable[None]]:
+        return lambda: self._inject(name, "after", None)
+
     def _unimplemented(self, method: str) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
         name = method.removeprefix(PREFIX)
 
@@ -137,19 +172,23 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _call(self, name: str, method: Callable[..., Awaitable[Any]], parse: Callable[[bytes], Any], data: bytes) -> Any:
         self._statistics.rpcs[name] += 1
+        request = self._parsed(name, parse, data)
+        await self._inject(name, "before", request)
+        answer = await method(self._service, request)
+        await self._inject(name, "after", request)
+        return answer
+
+    @staticmethod
+    def _parsed(name: str, parse: Callable[[bytes], Any], data: bytes) -> Any:
         if len(data) > MAX_REQUEST_BYTES:
             raise RpcError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"The request has {len(data)} bytes; {MAX_REQUEST_BYTES} are allowed.",
             )
         try:
-            request = parse(data)
+            return parse(data)
         except DecodeError as error:
             raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, f"The request is no {name}Request.") from error
-        await self._inject(name, "before", request)
-        answer = await method(self._service, request)
-        await self._inject(name, "after", request)
-        return answer
 
     async def _inject(self, name: str, moment: Moment, request: Any) -> None:
         injection = self._faults.draw(name, moment)
@@ -173,3 +212,22 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _fail(self, error: RpcError, context: Any) -> None:
         self._statistics.errors[error.code.name] += 1
         await context.abort(error.code, error.message)
+
+
+class _Connection:
+    """A stream in both directions, as `streams` wants it."""
+
+    def __init__(self, context: Any, parse: Callable[[bytes], Any], took_effect: Callable[[], Awaitable[None]]) -> None:
+        self._context = context
+        self._parse = parse
+        self._took_effect = took_effect
+
+    async def receive(self) -> Any | None:
+        data = await self._context.read()
+        return None if data is grpc.aio.EOF else self._parse(data)
+
+    async def send(self, answer: Any) -> None:
+        await self._context.write(answer.SerializeToString())
+
+    async def took_effect(self) -> None:
+        await self._took_effect()

@@ -10,9 +10,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
-from emulator.index import StringIndex
+from emulator.index import KeyRange, OrderedIndex, StringIndex
+from emulator.paths import FieldPath
+from emulator.values import SortKey
 
 Document = Any  # google.cloud.firestore_v1.types.Document.pb(): mypy does not see into it
 
@@ -29,7 +32,7 @@ class Store:
         # something is left, now or in the history. Dicts, because their order is the same in every run.
         self._children: dict[str, dict[str, None]] = {}
         self._groups: dict[str, dict[str, None]] = {}
-        self._indexes: dict[str, dict[str, StringIndex]] = {}
+        self._indexes: dict[str, dict[str | FieldPath, StringIndex | OrderedIndex]] = {}
 
     def __len__(self) -> int:
         return len(self._current)
@@ -84,6 +87,10 @@ class Store:
                 if name not in self._current:
                     self._unlink(name)
 
+    def changes_since(self, at_us: int) -> list[tuple[int, str]]:
+        """The times and names of all changes after an instant that `forget` has not passed, newest first."""
+        return list(takewhile(lambda change: change[0] > at_us, reversed(self._superseded)))
+
     def oldest_superseded_us(self) -> int | None:
         """When the oldest of the past versions was superseded."""
         return self._superseded[0][0] if self._superseded else None
@@ -102,12 +109,28 @@ class Store:
             if document is not None:
                 yield document
 
-    def collection_group(self, parent: str, collection_id: str, at_us: int | None = None) -> Iterator[Document]:
-        """The documents of all collections with this id, at any depth below the parent."""
+    def size(self, path: str) -> int:
+        """How many documents a collection has or had lately, missing ones with something below them included."""
+        return len(self._children.get(path, ()))
+
+    def count(self, path: str, within: KeyRange) -> int:
+        """About how many documents of a collection have a key within the range."""
+        return self._ordered_index(path, within.path).count(within)
+
+    def ordered(
+        self, path: str, within: KeyRange, descending: bool = False, at_us: int | None = None
+    ) -> Iterator[tuple[SortKey, Document]]:
+        """The documents of a collection that have a key within the range, in its order, each with it."""
+        index = self._ordered_index(path, within.path)
+        for key, name in index.entries(within, descending):
+            document = self.get(name, at_us)
+            if document is not None and index.key(document) == key:
+                yield key, document
+
+    def collection_group(self, parent: str, collection_id: str) -> Iterator[str]:
+        """The paths of all collections with this id, at any depth below the parent."""
         prefix = parent + "/"
-        for path in self._groups.get(collection_id, ()):
-            if path.startswith(prefix):
-                yield from self.collection(path, at_us)
+        return (path for path in self._groups.get(collection_id, ()) if path.startswith(prefix))
 
     def descendants(self, parent: str, at_us: int | None = None) -> Iterator[Document]:
         """All documents at any depth below a document or the root."""
@@ -132,17 +155,29 @@ class Store:
         ]
 
     def _index(self, collection: str, field: str) -> StringIndex:
-        indexes = self._indexes.setdefault(collection, {})
-        index = indexes.get(field)
+        index = self._indexes.get(collection, {}).get(field)
         if index is None:
-            index = indexes[field] = StringIndex(field)
-            for name in self._children.get(collection, ()):
-                index.add(name, self._current.get(name))
-                for _, document in self._history.get(name, ()):
-                    index.add(name, document)
+            index = StringIndex(field)
+            self._add_index(collection, field, index)
+        assert isinstance(index, StringIndex)
         return index
 
-    def _indexes_of(self, name: str) -> Iterable[StringIndex]:
+    def _ordered_index(self, collection: str, path: FieldPath) -> OrderedIndex:
+        index = self._indexes.get(collection, {}).get(path)
+        if index is None:
+            index = OrderedIndex(path)
+            self._add_index(collection, path, index)
+        assert isinstance(index, OrderedIndex)
+        return index
+
+    def _add_index(self, collection: str, key: str | FieldPath, index: StringIndex | OrderedIndex) -> None:
+        self._indexes.setdefault(collection, {})[key] = index
+        for name in self._children.get(collection, ()):
+            index.add(name, self._current.get(name))
+            for _, document in self._history.get(name, ()):
+                index.add(name, document)
+
+    def _indexes_of(self, name: str) -> Iterable[StringIndex | OrderedIndex]:
         return self._indexes.get(name.rpartition("/")[0], {}).values()
 
     def _has_document(self, collection: str, at_us: int | None) -> bool:

@@ -30,6 +30,7 @@ from runner.processes import Process
 from runner.queues import TaskQueue
 
 ROOT = Path(__file__).resolve().parent.parent
+DEPLOYED_INDEXES = ROOT / "deploy" / "firestore.indexes.json"
 START_S = 30.0
 FIRESTORE_STOP_S = 5.0
 COMPANION_STOP_S = 3.0
@@ -47,6 +48,8 @@ class Options:
     admin_port: int | None = None
     control_port: int = 0
     chaos_seed: int | None = None
+    indexes: Path | None = DEPLOYED_INDEXES
+    """The index file that queries are held to; None: queries may need any index."""
     emulator_arguments: Sequence[str] = ()
     schedules: bool = False
     only: Sequence[str] = ()
@@ -188,6 +191,7 @@ class Stack:
             *("--port", str(options.firestore_port)),
             *(("--admin-port", str(options.admin_port)) if options.admin_port is not None else ()),
             *(("--chaos", str(options.chaos_seed)) if options.chaos_seed is not None else ()),
+            *(("--indexes", str(options.indexes)) if options.indexes is not None else ()),
             *options.emulator_arguments,
         ]
         self._firestore, where = await self._launch("firestore", "the embedded Firestore", command, os.environ)

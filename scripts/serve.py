@@ -26,7 +26,7 @@ from runner.dotenv import InvalidDotenv
 from runner.manifest import InvalidManifest
 from runner.processes import die_with_parent
 from runner.serving import run, tell
-from runner.stack import Options
+from runner.stack import DEPLOYED_INDEXES, Options
 from scripts import source as folders
 from scripts.command import subcommand
 from scripts.exits import Exit
@@ -55,6 +55,7 @@ class Assignment(click.ParamType[tuple[str, str]]):
 @click.option("--admin-port", metavar="N", type=_PORT, help="Of Firestore's HTTP side (the next one).")
 @click.option("--runner-port", metavar="N", type=_PORT, default=0, help="Of the runner's HTTP side (any).")
 @click.option("--chaos", metavar="SEED", type=int, help="Deliver events twice, late and out of order.")
+@click.option("--indexes", type=Path, metavar="FILE", default=DEPLOYED_INDEXES, help="Refuse other queries; or 'none'.")
 @click.option("--emulator", metavar="ARGUMENT", multiple=True, help="More for `python -m emulator`.")
 @click.option("--console/--no-console", default=True, help="The console in the browser (yes).")
 @click.option("--schedules", is_flag=True, help="Call scheduled functions on their schedules too.")
@@ -71,6 +72,7 @@ def dev(
     admin_port: int | None,
     runner_port: int,
     chaos: int | None,
+    indexes: Path,
     emulator: tuple[str, ...],
     console: bool,
     schedules: bool,
@@ -89,6 +91,7 @@ def dev(
         admin_port=admin_port,
         control_port=runner_port,
         chaos_seed=chaos,
+        indexes=None if str(indexes) == "none" else indexes.absolute(),
         emulator_arguments=emulator,
         schedules=schedules,
         only=only,

@@ -2,7 +2,8 @@
 
 Clients write expenses and settlements of every kind, malformed ones too, all the time. Events come twice, late, out of order
 and with event times that are off; calls of Firestore are aborted, unavailable, slow, or fail although they took effect;
-function processes are killed with SIGKILL at random moments and started again; an operator rebuilds balances meanwhile.
+function processes are killed with SIGKILL at random moments and started again; groups are deleted and come back; an operator
+rebuilds balances meanwhile.
 Then the faults end, everything drains, and an independent auditor compares every balance and every fault document with the
 expenses and settlements. The seed decides what is written and when processes are killed, but not how real processes
 interleave.
@@ -51,6 +52,8 @@ from tests.simulation.profile import Profile, draw
 
 PROJECT = DATABASE.split("/")[1]
 WRITERS = 4
+GROUP_DELETES, GROUP_RESTORES = 0.05, 0.3
+"""How often a writer deletes one of its groups, or creates a deleted one again, for each of its rounds."""
 DRAIN_S = 180.0
 PROGRESS_EVERY_S = 10.0
 _MORE_THAN_0 = click.FloatRange(0, min_open=True)
@@ -173,6 +176,10 @@ class Attack:
         while not self._over.wait(random.expovariate(1) * self._pause_s):
             for _ in range(random.choice((1, 1, 1, 5))):
                 app.write()
+            if random.random() < GROUP_DELETES:
+                app.toggle_group()
+            elif random.random() < GROUP_RESTORES:
+                app.restore_group()
 
     def _kill(self) -> None:
         random = Random(f"{self.seed} kill")

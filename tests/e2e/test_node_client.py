@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from tests.e2e.node import NODE_CLIENT, node_with
 from tests.integration.served import PROJECT, Served, served
-
-FOLDER = Path(__file__).parent / "node_client"
-INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
 
 
 @pytest.fixture
 def node() -> str:
-    """The path of Node, with the client installed at the version of the lock file."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("Node and npm are not installed")
-    if not INSTALLED.exists() or INSTALLED.stat().st_mtime < (FOLDER / "package-lock.json").stat().st_mtime:
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=0"]
-        try:
-            subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=60, check=True)
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"npm cannot install @google-cloud/firestore: {error.stderr.strip()[-300:]}")
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm does not install @google-cloud/firestore within a minute")
-    return node
+    """The path of Node, with the client installed."""
+    return node_with(NODE_CLIENT)
 
 
 @pytest.fixture
@@ -46,7 +31,9 @@ def server() -> Iterator[Served]:
 def run(node: str, script: str, server: Served) -> Any:
     """What a script of the folder prints."""
     environment = {**os.environ, "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}", "GOOGLE_CLOUD_PROJECT": PROJECT}
-    ran = subprocess.run([node, script], cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        [node, script], cwd=NODE_CLIENT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 

@@ -90,6 +90,7 @@ def obstacle_to_official_firestore() -> str | None:
 def embedded_firestore() -> Iterator[dict[str, str]]:
     """The embedded Firestore, and the environment by which the CLI's functions find it."""
     command = [sys.executable, "-m", "emulator", "--port", "0", "--project", PROJECT, "--idle-timeout", "2"]
+    command += ["--indexes", "deploy/firestore.indexes.json"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None, "it is a pipe"

@@ -20,7 +20,6 @@ from balance.documents.settings import Settings
 from balance.documents.sources import Kind
 from balance.protocol.bookkeeper import Bookkeeper
 from balance.protocol.events import SourceEvent, Version, effect
-from emulator.engine import Settings as EngineSettings
 from tests.integration.served import PROJECT, Served, served
 
 
@@ -102,7 +101,7 @@ def expense(group_id: str, paid_by: str = "a", currency: str = "USD", **shares: 
 def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A deployment with an empty database of its own; scripts run in this process find it."""
     clock = Clock()
-    with served(EngineSettings(), clock) as server:
+    with served(clock=clock) as server:
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", f"127.0.0.1:{server.port}")
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
         yield Deployment(server, clock, connect(PROJECT, "(default)"), server.client())

@@ -20,9 +20,12 @@ from emulator.databases import Databases, wall_clock_us
 from emulator.engine import Engine, Settings
 from emulator.faults import Faults
 from emulator.server import Server
+from emulator.streams import HEARTBEAT_SECONDS, Streams
+from tests.indexes import DEPLOYED_INDEXES
 
 T = TypeVar("T")
 PROJECT = "demo-test"
+AS_DEPLOYED = Settings(indexes=DEPLOYED_INDEXES)
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Served:
     port: int
     databases: Databases
     faults: Faults
+    streams: Streams
     loop: asyncio.AbstractEventLoop
 
     def client(self, database: str | None = None, project: str = PROJECT) -> firestore.Client:
@@ -63,8 +67,10 @@ class Served:
 
 
 @contextmanager
-def served(settings: Settings | None = None, clock: Callable[[], int] = wall_clock_us) -> Iterator[Served]:
-    """Run a server for the time of the block."""
+def served(
+    settings: Settings = AS_DEPLOYED, clock: Callable[[], int] = wall_clock_us, heartbeat_seconds: float = HEARTBEAT_SECONDS
+) -> Iterator[Served]:
+    """Run a server for the time of the block; without settings, it has the indexes that are deployed and no others."""
     databases = Databases(clock, settings)
     faults = Faults(Random(1))
     started: Any = threading.Event()
@@ -72,10 +78,10 @@ def served(settings: Settings | None = None, clock: Callable[[], int] = wall_clo
     ended: list[asyncio.Event] = []
 
     async def main() -> None:
-        server = Server(databases, faults, Random(2))
+        server = Server(databases, faults, Random(2), heartbeat_seconds)
         port = await server.start()
         ended.append(asyncio.Event())
-        running.append(Served(port, databases, faults, asyncio.get_running_loop()))
+        running.append(Served(port, databases, faults, server.streams, asyncio.get_running_loop()))
         started.set()
         await ended[0].wait()
         await server.stop(0)

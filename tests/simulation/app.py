@@ -111,6 +111,12 @@ class App:
         else:
             self._commit([_WritePb(delete=ROOT + path)])
 
+    def restore_group(self) -> None:
+        """Create one of the groups that are deleted again, if there is any."""
+        gone = [path for group in self._scene.groups if self._read(path := f"groups/{group}") is None]
+        if gone:
+            self._commit([self._set(self._one_of(gone), {"members": self._scene.users})])
+
     def _change(self, path: str) -> Any:
         present = self._read(path)
         random = self._random

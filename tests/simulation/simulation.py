@@ -20,6 +20,7 @@ from balance.documents.balances import VERSION
 from emulator.changes import Change
 from emulator.engine import Engine
 from emulator.engine import Settings as EngineSettings
+from tests.indexes import DEPLOYED_INDEXES
 from tests.simulation.app import App, Log, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
@@ -105,7 +106,8 @@ class Simulation:
         self.scheduler = Scheduler(START_US, grain_us=10_000 if self.profile.coarse_clock else 1)
         self._print = trace
         self.log: Log | None = None if trace is None else self._trace
-        self.engine = Engine(DATABASE, self.scheduler.clock, settings=EngineSettings(optimistic=self.profile.optimistic))
+        settings = EngineSettings(optimistic=self.profile.optimistic, indexes=DEPLOYED_INDEXES)
+        self.engine = Engine(DATABASE, self.scheduler.clock, settings=settings)
         self.engine.subscribe(self._on_commit)
         reader = Reader()
         self.network = Network(self.engine, self.scheduler, self.random, self.profile, self.chaos, reader, order=Random(seed))

@@ -27,6 +27,7 @@ from google.cloud.firestore_v1.types import firestore as rpc
 from google.cloud.firestore_v1.types import write as write_types
 from google.cloud.firestore_v1.vector import Vector
 
+from emulator.engine import Settings
 from tests.integration.served import PROJECT, Served, served
 
 ROOT = f"projects/{PROJECT}/databases/(default)/documents"
@@ -34,7 +35,7 @@ ROOT = f"projects/{PROJECT}/databases/(default)/documents"
 
 @pytest.fixture(scope="module")
 def shared_server() -> Iterator[Served]:
-    with served() as running:
+    with served(Settings()) as running:
         yield running
 
 

@@ -25,7 +25,7 @@ from scripts.assumptions.laboratory import COLLECTION, Laboratory, Refuted, labo
 from scripts.check_assumptions import OF_FIRESTORE, OF_TIME
 from scripts.cli import main
 from tests.integration.conftest import AnyFirestore
-from tests.integration.served import PROJECT, Served, served
+from tests.integration.served import AS_DEPLOYED, PROJECT, Served, served
 
 ROOT = Path(__file__).parents[3]
 
@@ -87,7 +87,7 @@ def test_a_firestore_without_a_past_is_refuted(any_firestore: AnyFirestore) -> N
 
 
 @contextmanager
-def laboratory_on(settings: EngineSettings | None = None) -> Iterator[tuple[Laboratory, Served]]:
+def laboratory_on(settings: EngineSettings = AS_DEPLOYED) -> Iterator[tuple[Laboratory, Served]]:
     """An embedded server with these settings, and a laboratory in it."""
     with served(settings) as server:
         database = AnyFirestore(f"127.0.0.1:{server.port}").database()

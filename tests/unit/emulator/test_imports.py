@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[3] / "emulator"
 PURE = [
-    *("changes", "engine", "errors", "footprints", "index", "locks", "names", "paths"),
-    *("query", "statistics", "store", "transactions", "values", "writes"),
+    *("changes", "engine", "errors", "footprints", "index", "indexes", "listeners", "locks", "names", "paths", "planning"),
+    *("query", "settable", "statistics", "store", "targets", "transactions", "values", "writes"),
 ]
 
 
