@@ -70,7 +70,7 @@ class Gate:
         if origin is not None and urlsplit(origin).netloc != host:
             return _refuse(403, f"Requests from pages of another origin ({origin}) are refused.")
         if not secrets.compare_digest(scope["path"].split("/")[1].encode(), self._token.encode()):
-            return _refuse(404, "There is nothing here. Use the whole address that `balance console` printed: it holds a token.")
+            return _refuse(404, "There is nothing here. Use the whole address that `balance console` printed, with its token.")
         return None
 
     async def _refused_form(self, scope: Scope, headers: Headers, receive: Receive) -> PlainTextResponse | None:

@@ -45,7 +45,10 @@ def gate(refuse: Refuse, *also: str) -> Middleware:
 
 
 def names_this_machine(host: str, names: Collection[str] = ("localhost",)) -> bool:
-    """Whether a Host header is one of these names, or an address. An address is nobody's name: DNS rebinding always comes with a name."""
+    """Whether a Host header is one of these names, or an address.
+
+    An address is nobody's name: DNS rebinding always comes with a name.
+    """
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
