@@ -121,15 +121,16 @@ def _ribbons(debts: Sequence[Debt], debtors: list[Node], creditors: list[Node], 
     ends = _edges(debts, right, left, scale, lambda debt: (debt.creditor, debt.debtor))
     x0, x1 = LEFT + _BAR, RIGHT - _BAR
     bend = (x1 - x0) * 0.5
-    return [
-        Ribbon(
-            debt,
-            f"M{x0} {starts[index]:.1f} C{x0 + bend:.0f} {starts[index]:.1f} {x1 - bend:.0f} {ends[index]:.1f} "
-            f"{x1} {ends[index]:.1f}",
-            round(_thickness(debt, scale), 1),
+    ribbons = []
+    for index, debt in enumerate(debts):
+        thickness = _thickness(debt, scale)
+        (a, b), (c, d) = ((middle - thickness / 2, middle + thickness / 2) for middle in (starts[index], ends[index]))
+        path = (
+            f"M{x0} {a:.1f} C{x0 + bend:.0f} {a:.1f} {x1 - bend:.0f} {c:.1f} {x1} {c:.1f}"
+            f" V{d:.1f} C{x1 - bend:.0f} {d:.1f} {x0 + bend:.0f} {b:.1f} {x0} {b:.1f} Z"
         )
-        for index, debt in enumerate(debts)
-    ]
+        ribbons.append(Ribbon(debt, path, round(thickness, 1)))
+    return ribbons
 
 
 def _edges(debts: Sequence[Debt], side: dict[str, Node], other: dict[str, Node], scale: float, ends: Ends) -> dict[int, float]:

@@ -186,8 +186,6 @@ def _sentences(deployment: Deployment, records: list[Snapshot]) -> list[Sentence
         told = delta_in_words(delta, source, layout)
         if it.get("outcome") == Outcome.DISABLED:
             told = [["updates were switched off"]]
-            [["updates were switched off"]] if it.get("outcome") == Outcome.DISABLED else delta_in_words(delta, source, layout)
-        )
         applied = it.get("appliedAt")
         at = applied if isinstance(applied, datetime) else None
         found.append(Sentence(at, str(it.get("outcome", "?")), source, said, told))
@@ -219,7 +217,9 @@ def compare(deployment: Deployment, group_id: str, report: Report) -> dict[str, 
     deployment.names.learn([uid for rows in sides.values() for row in rows for uid in row.users])
     return {
         currency: sorted(rows, key=lambda row: not row.differs)
-        for currency, rows in sorted(sides.items(), key=lambda side: (not any(row.differs for row in side[1]), side[0]))
+        for currency, rows in sorted(
+            sides.items(), key=lambda side: (not any(row.differs for row in side[1]), not side[0], side[0])
+        )
     }
 
 

@@ -24,9 +24,7 @@ CROWD_MEMBERS = tuple(
 )
 
 
-def expense(
-    group: str, payer: str, amount: float, currency: str, among: Sequence[str], what: str = ""
-) -> dict[str, Any]:
+def expense(group: str, payer: str, amount: float, currency: str, among: Sequence[str], what: str = "") -> dict[str, Any]:
     """Split as evenly as the minor units allow."""
     minor_per_unit = scale(currency, Unit.MAJOR) or 1
     share, left_over = divmod(round(amount * minor_per_unit), len(among))
