@@ -41,9 +41,14 @@ def expense(group: str, payer: str, amount: float, currency: str, among: Sequenc
     }
 
 
+def write_group(client: firestore.Client) -> None:
+    """The small group, without its expenses."""
+    client.document(f"groups/{TRIP}").set({"name": "Trip to Lisbon", "members": list(TRIP_MEMBERS)})
+
+
 def write_trip(client: firestore.Client) -> None:
     """A small group, written one by one as people would."""
-    client.document(f"groups/{TRIP}").set({"name": "Trip to Lisbon", "members": list(TRIP_MEMBERS)})
+    write_group(client)
     everybody = TRIP_MEMBERS
     expenses = client.collection("expenses")
     expenses.document("flat").set(expense(TRIP, "ana", 612.0, "EUR", everybody, "flat for a week"))
