@@ -10,15 +10,12 @@ import json
 import os
 import subprocess
 import sys
-import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from console.deployment import Deployment, Refused
 
-TIMEOUT_S = 10
+TIMEOUT_S = 30
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -46,7 +43,7 @@ def look(deployment: Deployment, kind: str, path: str, document: str) -> Reading
     environment = {**os.environ, **deployment.parameters}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "console.workbench"],
+            [sys.executable, "-B", "-m", "console.adapted"],
             input=json.dumps(question),
             cwd=ROOT,
             env=environment,
@@ -65,64 +62,3 @@ def look(deployment: Deployment, kind: str, path: str, document: str) -> Reading
         raise Refused(answer["refused"])
     postings = tuple((a, b, c, d) for a, b, c, d in answer.pop("postings", ()))
     return Reading(**answer, postings=postings)
-
-
-def main() -> None:
-    """Answer the question on standard input, in the last line of standard output."""
-    question: Mapping[str, Any] = json.loads(sys.stdin.read())
-    try:
-        answer = _answer(question)
-    except Refused as error:
-        answer = {"refused": str(error)}
-    print(json.dumps(answer))  # noqa: T201 - it is the answer
-
-
-def _answer(question: Mapping[str, Any]) -> dict[str, Any]:
-    from scripts import source
-    from scripts.command import Refused as CommandRefused
-
-    try:
-        source.load_adapter(["--source", question["folder"]])
-        from balance import adapter
-    except CommandRefused as error:
-        return {"error": str(error)}
-    except Exception:  # noqa: BLE001 - the app's code may raise anything
-        return {"error": traceback.format_exc(limit=-3)}
-    # Later than the adapter.
-    from balance.documents.settings import from_environment
-    from balance.documents.sources import AdapterFailed, Kind, Malformed, parse, read
-    from console.entries import as_json, document
-    from scripts.output import minor
-
-    assert adapter is not None, "it was loaded"
-    kind, fields = Kind(question["kind"]), document(question["document"])
-    settings = from_environment(os.environ)
-    path = question["path"] or "x/x"
-    try:
-        renamed = read(kind, fields)
-        adapted = "None: it is none of ours" if renamed is None else as_json(dict(renamed))
-    except AdapterFailed as error:
-        adapted = f"it raised {error}"
-        renamed = {}
-    parsed = parse(kind, fields, settings.unit, settings.layout.group_in_path(path))
-    if isinstance(parsed, Malformed):
-        return {"adapted": adapted, "fault": f"{parsed.field} {parsed.reason}", "group_id": parsed.group_id or ""}
-    nothing = ""
-    if not parsed.postings:
-        nothing = (
-            "it is none of ours" if renamed is None else "it is deleted" if parsed.group_id is None else "it moves no money"
-        )
-    return {
-        "adapted": adapted,
-        "postings": [
-            (debtor, creditor, minor(amount_minor, currency), currency)
-            for debtor, creditor, currency, amount_minor in parsed.postings
-        ],
-        "group_id": parsed.group_id or "",
-        "nothing": nothing,
-        "warning": "the splits do not add up to the expense's own amount; the splits count" if parsed.split_mismatch else "",
-    }
-
-
-if __name__ == "__main__":
-    main()
