@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo rehearsal test test-integration test-firebase test-console screenshots simulate chaos bench bench-check lint audit format lock
+.PHONY: help setup demo rehearsal test test-integration test-firebase test-client test-console screenshots simulate chaos bench bench-check lint audit format lock
 
 PY := venv/bin/python
 
@@ -32,6 +32,9 @@ test-console: setup  ## the console in a real browser; installs what that needs,
 screenshots: setup  ## the pictures of the console in the documents, light and dark
 	@scripts/browser.sh
 	@$(PY) -m tests.console.screenshots
+
+test-client: setup  ## the TypeScript client: compiled, tested with the real Firebase SDK (needs Node 20)
+	@scripts/test_client.sh
 
 simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from seed START (0), on all cores
 	@venv/bin/balance simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)

@@ -2,13 +2,15 @@
 
 Each function receives a document's fields as the app wrote them and returns them under the names of the contract:
 
-- expense: `groupId`, `paidBy`, `amount`, `currency`, `splits` (a list of `{uid, amount}`), `deletedAt`
+- expense: `groupId`, `paidBy` (a uid, or a list of `{uid, amount}`), `amount`, `currency`, `splits` (a list of
+  `{uid, amount}`), `deletedAt`
 - settlement: `groupId`, `payerId`, `payeeId`, `amount`, `currency`, `deletedAt`
-- group: `members` (a list of uids, or a map keyed by uid)
+- group: `members` (a list of uids, or a map keyed by uid), `deletedAt`
 
 Rename, do not judge: leave a field away when the app's is absent, pass values on as they are; the parser validates all of it
 and reports a malformed document. What an adapter raises is a fault of that document, which then is in no balance. For a
-document that is none of ours, such as a draft, return None. `deletedAt` is null or absent for a live document.
+document that is none of ours, such as a draft, return None. `deletedAt` is absent, null or false for a live document, a time or
+true for a deleted one; everything else is a fault.
 
 What this module means is part of the rules that every balance bears: after a change, and a deployment, all are rebuilt.
 """
@@ -20,6 +22,10 @@ GROUP_ID_FIELD = "groupId"
 
 MEMBERS_FIELD = "members"
 """The field of the app's groups in which a member's groups are searched."""
+
+
+DELETED_FIELD = "deletedAt"
+"""The field of the app's groups that tells a deleted one; lists of groups read this and the members, nothing else."""
 
 
 def expense(fields: Fields) -> Fields | None:

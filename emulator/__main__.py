@@ -21,7 +21,7 @@ from emulator.delivery import Backoff, Dispatcher
 from emulator.engine import Settings
 from emulator.faults import Faults
 from emulator.indexes import Indexes
-from emulator.server import Server
+from emulator.server import Server, collect_garbage_less_often
 from emulator.settable import InvalidField
 from emulator.triggers import Trigger
 
@@ -60,7 +60,14 @@ def parser() -> argparse.ArgumentParser:
         "--mode",
         choices=("pessimistic", "optimistic"),
         default="pessimistic",
-        help="concurrency control (default: %(default)s)",
+        help="concurrency control of transactions that do not choose (default: %(default)s)",
+    )
+    transactions.add_argument(
+        "--contention-memory",
+        type=_seconds_or_none,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long readers stand in line for a document that a transaction has lost to another; 0: never (default: 1)",
     )
     transactions.add_argument("--lock-timeout", type=_seconds, default=20.0, metavar="SECONDS", help="default: 20")
     transactions.add_argument("--transaction-timeout", type=_seconds, default=270.0, metavar="SECONDS", help="default: 270")
@@ -170,6 +177,7 @@ def _tell(admin: Admin, arguments: argparse.Namespace, port: int, admin_port: in
 def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
         optimistic=arguments.mode == "optimistic",
+        contention_memory_us=_us(arguments.contention_memory),
         lock_wait_us=_us(arguments.lock_timeout),
         transaction_total_us=_us(arguments.transaction_timeout),
         transaction_idle_us=_us(arguments.idle_timeout),
@@ -207,6 +215,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _seconds_or_none(text: str) -> float:
+    return 0.0 if text.strip("0") in ("", ".") and text else _seconds(text)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
@@ -229,6 +241,7 @@ def _trigger(text: str) -> Trigger:
 def main(arguments: list[str] | None = None) -> Any:
     """Run; returns the exit code."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="emulator: %(message)s")
+    collect_garbage_less_often()
     return asyncio.run(serve(parser().parse_args(arguments)))
 
 

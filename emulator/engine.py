@@ -173,7 +173,7 @@ class Engine:
         snapshot_us = None if read_write else self._instant(read_time_us)
         born = self._born(retry_of)
         # The id tells the age, so that it need not be remembered for a retry.
-        id_ = self._id_prefix + b"".join(part.to_bytes(8, "big") for part in born)
+        id_ = self._id_prefix + born[0].to_bytes(8, "big") + born[1].to_bytes(8, "big")
         if optimistic is None:
             optimistic = self.settings.optimistic
         transaction = Transaction(

@@ -89,7 +89,14 @@ def parse_target(target: Any, root: str) -> DocumentsTarget | QueryTarget:
         if target.query.WhichOneof("query_type") != "structured_query":
             raise _invalid("query: it needs a structured_query.")
         check_parent(target.query.parent, root)
-        return QueryTarget(PreparedQuery(target.query.parent, target.query.structured_query))
+        query = PreparedQuery(target.query.parent, target.query.structured_query)
+        if query.all_descendants and not query.collection_id:  # this and the next one in production's words
+            raise _invalid("All-collection queries are not supported by real-time queries.")
+        if query.all_descendants and query.parent != root:
+            raise _invalid(
+                "'all_descendants' in CollectionSelector with document parent is not supported by real-time queries."
+            )
+        return QueryTarget(query)
     if kind is None and not _has_unknown_fields(target):
         raise _invalid("add_target: it needs documents or a query.")
     raise RpcError(grpc.StatusCode.UNIMPLEMENTED, "Only documents and structured queries can be listened to here.")

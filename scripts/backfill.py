@@ -7,7 +7,7 @@ For millions of groups, --enqueue puts a task for each on a queue and the functi
 of an account that may enqueue: docs/deploy.md.
 
 Exit codes: 0 every group has a current balance (or would have, or has a task); 1 some groups failed or do not exist, each
-is named; 2 not begun; 130 interrupted.
+is named; 2 not begun; 3 all is done, but documents were left out; 130 interrupted.
 
 Examples:
   balance backfill --project my-app --dry-run
@@ -28,11 +28,12 @@ from typing import Any
 import click
 from rich.console import Console
 
+from balance.documents.tally import Tally
 from balance.functions import tasks
 from balance.operations.backfill import Filled, Step, fill
 from balance.operations.fleet import in_parallel
 from balance.protocol.bookkeeper import Bookkeeper
-from scripts import command, output, target
+from scripts import command, deployed, left_out, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, print_sections
@@ -45,7 +46,7 @@ CHUNK = 10
 
 @command.subcommand("backfill", __doc__)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
-@click.option("--force", is_flag=True, help="Rebuild current balances too, and newer versions'.")
+@click.option("--force", is_flag=True, help="Rebuild current ones too, newer versions, by other rules.")
 @command.group_options
 @click.option("--enqueue", is_flag=True, help="Have the function rebuild-balance do it.")
 @click.option("--rate", metavar="N", type=command.POSITIVE, default=100, help="Tasks enqueued a second (100).")
@@ -69,12 +70,16 @@ def backfill(
     opened = target.open(writes=not dry_run)
     firestore, settings = opened.firestore, opened.settings
     ids, total = opened.chosen(groups, after)
+    if not enqueue:
+        deployed.check(opened, writes=not dry_run, force=force)
     if enqueue:
         put = tasks.sender(
             opened.project, region or opened.parameters["BALANCE_REGION"], url=function_url, rate_per_s=rate, force=force
         )
         verb, work = "enqueueing", _each(put)
     else:
+        if not dry_run:
+            opened.refuse_other_rules(force=force)
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
         verb = "looking" if dry_run else "backfilling"
 
@@ -82,6 +87,7 @@ def backfill(
             return fill(firestore, keeper, chunk, force=force, dry_run=dry_run)
 
     counts: Counter[str] = Counter()
+    tally = Tally() if groups or enqueue else left_out.of_no_group(firestore, settings.layout)
     conditions: Counter[str] = Counter()
     last: str | None = None
     interrupted = False
@@ -97,6 +103,7 @@ def backfill(
                     if is_wrong:
                         _report(filled, progress, as_json=as_json)
                     progress.advance(failed=is_wrong)
+                    tally.add(filled.tally or Tally())
                     last = filled.group_id
         except KeyboardInterrupt:
             interrupted = True
@@ -104,16 +111,23 @@ def backfill(
         "groups": counts.total(),
         **{step.name.lower(): counts[step] for step in Step},
         "were": dict(conditions),
+        "documents": tally.as_json(),
         "seconds": round(progress.elapsed_s, 1),
         "groupsPerSecond": round(counts.total() / progress.elapsed_s, 1),
         "interrupted": interrupted,
     }
-    _print_summary(summary, as_json=as_json)
+    _print_summary(summary, tally, as_json=as_json)
     if interrupted:
         goes_on = "run it again" if groups or last is None else f"run it again, or go on with --after {last}"
         print(f"balance backfill: interrupted; {goes_on}", file=sys.stderr)
         return Exit.INTERRUPTED
-    return Exit.WRONG if counts[Step.FAILED] or (groups and counts[Step.GONE]) else Exit.DONE
+    if counts[Step.FAILED] or (groups and counts[Step.GONE]):
+        return Exit.WRONG
+    saw_all = not (groups or enqueue or counts[Step.SKIPPED])
+    if saw_all and not tally.total and (told := left_out.unseen(firestore, settings.layout)):
+        print(f"balance backfill: {told}", file=sys.stderr)
+        return Exit.WRONG
+    return Exit.LEFT_OUT if tally.malformed else Exit.DONE
 
 
 def _each(put: Callable[[str], Filled]) -> Callable[[list[str]], list[Filled]]:
@@ -137,11 +151,14 @@ def _report(filled: Filled, progress: Counting, *, as_json: bool) -> None:
         progress.say(f"group {filled.group_id} failed: {filled.error}")
 
 
-def _print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
+def _print_summary(summary: dict[str, Any], tally: Tally, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
         return
     rows: list[tuple[Cell, ...]] = [(f"{count:,}", str(step)) for step in Step if (count := summary[step.name.lower()])]
     rows += [(f"{count:,}", f"of these: balance {was}") for was, count in sorted(summary["were"].items())]
     rows.append((f"{summary['groups']:,}", f"groups in {summary['seconds']:,} s, {summary['groupsPerSecond']:,}/s"))
-    print_sections([Section("groups", "", ("", ""), rows)], Names(), Console(highlight=False))
+    sections = [Section("groups", "", ("", ""), rows)]
+    if tally.total:
+        sections.append(left_out.section(tally))
+    print_sections(sections, Names(), Console(highlight=False))

@@ -21,8 +21,8 @@ import click
 from rich.console import Console
 
 from balance.core.money import Unit
+from balance.operations.explain import MAX_PAGE_SIZE, read_account
 from balance.operations.explain import as_json as explanation_of
-from balance.operations.explain import read_account
 from scripts import command, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
@@ -46,8 +46,8 @@ def explain(target: Target, group: str, user: str, other: str | None, names: str
     if found.fields is None:
         print(f"there is no group {group!r} in {settings.layout.groups}", file=sys.stderr)
         return Exit.WRONG
-    account = read_account(opened.firestore, settings, group, found.read_time, (user, other or user))
-    told = explanation_of(group, account, user, other or user, found.read_time, settings.unit)
+    account = read_account(opened.firestore, settings, group, found.read_time, (user, other or user), size=MAX_PAGE_SIZE)
+    told = explanation_of(group, account, user, other or user, settings.unit)
     if as_json:
         print(json.dumps(told, ensure_ascii=False), flush=True)
     else:

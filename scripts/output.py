@@ -35,12 +35,11 @@ def moment(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def minor(amount_minor: Any, currency: str) -> str:
+def minor(amount_minor: Any, currency: str, unit: Unit) -> str:
     """Minor units as an amount in major units: "1,234.50 USD"."""
-    minor_per_unit = scale(currency)
-    if type(amount_minor) is not int or minor_per_unit is None:
+    decimals = unit.exponent(currency)
+    if type(amount_minor) is not int or decimals is None:
         return f"? {currency}"
-    decimals = len(str(minor_per_unit)) - 1
     return f"{Decimal(amount_minor).scaleb(-decimals):,.{decimals}f} {currency}"
 
 
@@ -48,7 +47,7 @@ def stored(amount: Any, currency: str, unit: Unit) -> str:
     """A number of a stored document, which counts units of the app, as an amount in major units."""
     minor_per_unit = scale(currency, unit)
     try:
-        return minor(from_stored(amount, minor_per_unit or 1), currency)
+        return minor(from_stored(amount, minor_per_unit or 1), currency, unit)
     except InvalidAmount:
         return f"{amount}? {currency}"
 
@@ -180,19 +179,19 @@ def _plain(cell: Cell) -> str:
     return " ".join(text.split("\n")).replace("\t", " ")
 
 
-def change(debtor: str, creditor: str, amount_minor: Any, currency: str) -> Cell:
+def change(debtor: str, creditor: str, amount_minor: Any, currency: str, unit: Unit) -> Cell:
     """By how much somebody now owes somebody more, in words; owing less is the same as being owed more."""
     if type(amount_minor) is not int:
         return (User(debtor), " owes ", User(creditor), f" ? {currency} more")
     word = "more" if amount_minor >= 0 else "less"
-    return (User(debtor), " owes ", User(creditor), f" {minor(abs(amount_minor), currency)} {word}")
+    return (User(debtor), " owes ", User(creditor), f" {minor(abs(amount_minor), currency, unit)} {word}")
 
 
-def changes(delta: Any) -> list[Cell]:
+def changes(delta: Any, unit: Unit) -> list[Cell]:
     """A record's delta, whatever it holds."""
     try:
         return [
-            change(debtor, creditor, amount_minor, currency)
+            change(debtor, creditor, amount_minor, currency, unit)
             for currency, debtors in delta.items()
             for debtor, creditors in debtors.items()
             for creditor, amount_minor in creditors.items()

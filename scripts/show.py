@@ -1,6 +1,6 @@
 """Show what is stored of a group: balance, suggestions, newest records, faults.
 
-Nothing is recalculated and nothing written; `balance verify` says whether it is true.
+Its documents are read and counted (not with --watch). Nothing is written; `balance verify` says whether the balance is true.
 
 Exit codes: 0 shown; 1 there is no such group; 2 not begun.
 
@@ -27,7 +27,9 @@ from balance.core.money import Unit
 from balance.database.firestore import Fields, Query, Snapshot
 from balance.documents.judgement import Judgement, judge
 from balance.documents.sources import members
-from scripts import command, output, target
+from balance.documents.tally import Tally
+from balance.protocol.rebuild import read_history
+from scripts import command, left_out, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, User, changes, items, moment, print_sections, stored, tables
@@ -49,6 +51,8 @@ class View:
     records: list[Snapshot]
     """The newest first."""
     faults: list[Snapshot]
+    tally: Tally | None
+    """What became of its documents; None when they were not read."""
 
     @property
     def exists(self) -> bool:
@@ -68,7 +72,7 @@ def show(target: Target, group: str, watch: bool, records: int, names: str | Non
     opened.check_group_id(group)
     known = Names.of(opened.firestore, names)
     console = Console(highlight=False)
-    seen = view(opened, group, records)
+    seen = view(opened, group, records, with_documents=not watch)
     if watch:
         _watch(console, known, opened, seen, records, as_json=as_json)
     if not seen.exists:
@@ -91,8 +95,8 @@ def _watch(console: Console, names: Names, opened: Opened, seen: View, records: 
             live.update(tables(sections(seen), names), refresh=True)
 
 
-def view(opened: Opened, group_id: str, record_count: int) -> View:
-    """Read it, all as of one instant."""
+def view(opened: Opened, group_id: str, record_count: int, *, with_documents: bool = False) -> View:
+    """Read it, all as of one instant. Its documents may be thousands."""
     firestore, layout, unit = opened.firestore, opened.settings.layout, opened.settings.unit
     group, balance = firestore.get([layout.group(group_id), layout.balance(group_id)])
     newest = Query(collection=layout.records(group_id), newest_by="appliedAt", limit=record_count)
@@ -104,6 +108,7 @@ def view(opened: Opened, group_id: str, record_count: int) -> View:
         judge(balance, group_id, opened.settings, group),
         list(firestore.query(newest, read_time=balance.read_time)),
         list(firestore.query(Query(collection=layout.faults(group_id)), read_time=balance.read_time)),
+        read_history(firestore, opened.settings, group_id, balance.read_time).tally if with_documents else None,
     )
 
 
@@ -125,6 +130,7 @@ def _as_json(seen: View) -> dict[str, Any]:
         "balance": seen.balance.fields,
         "records": [record.fields for record in seen.records],
         "faults": [fault.fields for fault in seen.faults],
+        **({"documents": seen.tally.as_json()} if seen.tally else {}),
     }
 
 
@@ -135,8 +141,9 @@ def sections(seen: View) -> list[Section]:
         _head(seen),
         *_balances(balance, seen.unit),
         _suggestions(balance, seen.unit),
-        _records(seen.records),
+        _records(seen.records, seen.unit),
         _faults(seen),
+        *([left_out.section(seen.tally)] if seen.tally else ()),
     ]
 
 
@@ -189,13 +196,13 @@ def _suggestions(balance: Fields, unit: Unit) -> Section:
     return Section("suggestion", "suggestions", ("who pays whom", "amount"), rows, frozenset({"amount"}))
 
 
-def _records(records: list[Snapshot]) -> Section:
+def _records(records: list[Snapshot], unit: Unit) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for record in records:
         fields = record.fields or {}
         source = f"{fields.get('source', '-')}" + (" (deleted)" if fields.get("deletedAt") else "")
         rows.append((moment(fields.get("appliedAt")), f"{fields.get('outcome', '-')}", source))
-        rows += [("", "", _indented(cell)) for cell in changes(fields.get("delta"))]
+        rows += [("", "", _indented(cell)) for cell in changes(fields.get("delta"), unit)]
     return Section(
         "record", f"records, the newest {len(records)}", ("applied at", "outcome", "document, and what it changed"), rows
     )

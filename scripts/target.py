@@ -19,7 +19,8 @@ from google.auth.exceptions import DefaultCredentialsError
 from balance.database.firestore import Directory, TransientError
 from balance.database.sdk import connect
 from balance.documents.settings import InvalidSetting, Settings, from_environment
-from balance.documents.sources import is_document_id
+from balance.documents.sources import Kind, is_document_id
+from balance.operations.agreement import disagreement
 from balance.operations.fleet import group_ids
 from scripts import source
 from scripts.command import Refused
@@ -117,6 +118,14 @@ class Opened:
             )
         return group_ids(self.firestore, self.settings.layout, after), total
 
+    def refuse_other_rules(self, *, force: bool) -> None:
+        """Raises Refused when the deployed functions read documents by other rules than this process; not with `force`."""
+        told = disagreement(self.firestore, self.settings)
+        if told is not None and force:
+            print(f"forced although {told}", file=sys.stderr, flush=True)
+        elif told is not None:
+            raise Refused(f"{told}. If a deployment with these rules has just been made, give --force")
+
     def check_group_id(self, group_id: str) -> None:
         """Raises Refused when nothing can have this id."""
         if not is_document_id(group_id):
@@ -163,7 +172,7 @@ def _said(emulator: str | None, project: str, settings: Settings, adapter: Path)
     layout = settings.layout
     return [
         f"{where}, database {settings.database}",
-        f"{layout.groups}, {layout.expenses}, {layout.settlements}; {settings.unit} units; adapter {_short(adapter)}",
+        f"{', '.join([layout.groups, *map(layout.collection, Kind)])}; {settings.unit} units; adapter {_short(adapter)}",
     ]
 
 

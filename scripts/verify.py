@@ -1,18 +1,17 @@
-"""Compare stored balances with a full recalculation, group by group.
-
-It is safe while the app is in use: an event on its way is no difference, until
-it is late by more than --lag. Without --repair nothing is written.
+"""Compare stored balances with a recalculation; only --repair writes. Safe while
+the app is in use: an event on its way is no difference, until --lag.
 
 A group is
   true     stored and recalculated agree
   drift    they differ; the differences are listed, pair by pair
   coarse   they agree, at a lower level of detail than would fit by now
-  missing  it has no balance: it was created just now, or run `balance backfill`
+  missing  no balance: the group is brand-new, or run `balance backfill`
   stale    of an older version, other rules or an earlier group of this id
-  newer    written by newer code than this, or in a higher epoch
+  newer    written by newer code, or in a higher epoch
   gone     the group does not exist
 
-Exit codes: 0 all are true, or repaired; 1 something differs, is missing, orphaned or failed; 2 not begun.
+Exit codes: 0 all are true or repaired; 1 something is not, or failed; 2 not begun; 3 all are true, but documents were
+left out.
 
 Examples:
   balance verify --project my-app --sample 500 --names users
@@ -23,6 +22,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,12 +35,13 @@ from rich.console import Console
 from balance.core.money import Unit
 from balance.database.firestore import Directory
 from balance.database.retry import Retry
+from balance.documents.tally import Tally
 from balance.operations import orphans, reconcile
 from balance.operations.backfill import reason
 from balance.operations.fleet import in_parallel
 from balance.operations.reconcile import FINE, LAG_ALLOWED, REPAIRABLE, Difference, Report, State
 from balance.protocol.bookkeeper import Bookkeeper
-from scripts import command, output, target
+from scripts import command, deployed, left_out, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, print_sections, stored
@@ -60,6 +61,8 @@ class Verdict:
     report: Report | None
     error: str | None = None
     repaired: bool = False
+    tally: Tally | None = None
+    """What became of its documents; None when they were not read."""
 
     def is_fine(self, *, named: bool) -> bool:
         """Whether nothing is wrong with it; a group that was named must exist."""
@@ -74,6 +77,7 @@ class Verdict:
 @command.group_options
 @click.option("--sample", metavar="N", type=command.POSITIVE, help="Only this many groups, chosen at random.")
 @click.option("--repair", is_flag=True, help="Rebuild what is not true; remove orphans.")
+@click.option("--force", is_flag=True, help="Repair by other rules than the functions'.")
 @click.option(
     "--lag", metavar="SECONDS", type=click.IntRange(0, _LAG_S), default=_LAG_S, help=f"How late an event may be ({_LAG_S})."
 )
@@ -88,6 +92,7 @@ def verify(
     workers: int,
     sample: int | None,
     repair: bool,
+    force: bool,
     lag: int,
     with_orphans: bool,
     names: str | None,
@@ -97,22 +102,28 @@ def verify(
     firestore = opened.firestore
     known = Names.of(firestore, names)
     ids, total = opened.chosen(groups, after)
+    deployed.check(opened, writes=repair, force=force)
     if sample:
         ids = sample_of(ids, sample)
         total = len(ids)
+    if repair:
+        opened.refuse_other_rules(force=force)
     keeper = Bookkeeper(firestore, opened.settings, updates_on=lambda: True)
 
     def work(group_id: str) -> Verdict:
         return _verdict(firestore, keeper, group_id, timedelta(seconds=lag), repair=repair)
 
     counts: Counter[str] = Counter()
-    unfixed = 0
+    tally = left_out.of_no_group(firestore, opened.settings.layout) if not groups else Tally()
+    unread = unfixed = 0
     with Counting("verifying", total) as progress:
         for verdict in in_parallel(ids, work, workers):
             fine = verdict.is_fine(named=bool(groups))
             counts["failed" if verdict.report is None else verdict.report.state] += 1
             counts["repaired"] += verdict.repaired
             unfixed += not fine
+            unread += verdict.tally is None
+            tally.add(verdict.tally or Tally())
             if not fine or verdict.repaired:
                 _report(verdict, progress, known, opened.settings.unit, as_json=as_json)
             progress.advance(failed=not fine)
@@ -123,12 +134,18 @@ def verify(
         "states": dict(counts),
         "repaired": repaired,
         "unrepaired": unfixed,
+        "documents": tally.as_json(),
         "seconds": round(progress.elapsed_s, 1),
     }
     if orphaned is not None:
         summary["orphans"] = dict(orphaned)
-    _print_summary(summary, as_json=as_json)
-    return Exit.WRONG if unfixed or (orphaned and orphaned["left"]) else Exit.DONE
+    _print_summary(summary, tally, as_json=as_json)
+    if unfixed or (orphaned and orphaned["left"]):
+        return Exit.WRONG
+    if not tally.total and not (groups or sample or unread) and (told := left_out.unseen(firestore, opened.settings.layout)):
+        print(f"balance verify: {told}", file=sys.stderr)
+        return Exit.WRONG
+    return Exit.LEFT_OUT if tally.malformed else Exit.DONE
 
 
 def sample_of(ids: Iterable[str], size: int) -> list[str]:
@@ -150,9 +167,9 @@ def _verdict(firestore: Directory, keeper: Bookkeeper, group_id: str, lag: timed
     try:
         report = check()
         if not repair or report.state not in REPAIRABLE:
-            return Verdict(group_id, report)
-        reconcile.repair(firestore, keeper, group_id)
-        return Verdict(group_id, report, repaired=check().state in FINE)
+            return Verdict(group_id, report, tally=report.tally)
+        repaired = reconcile.repair(firestore, keeper, group_id)
+        return Verdict(group_id, report, repaired=check().state in FINE, tally=repaired.tally)
     except Exception as error:  # noqa: BLE001 - one group must not stop the others: it is named and counted
         return Verdict(group_id, report, error=reason(error))
 
@@ -225,7 +242,7 @@ def _orphans(opened: Opened, progress: Counting, *, repair: bool, as_json: bool)
     return counts
 
 
-def _print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
+def _print_summary(summary: dict[str, Any], tally: Tally, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
         return
@@ -234,4 +251,5 @@ def _print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
         rows.append((f"{summary['repaired']:,}", "repaired"))
     rows += [(f"{count:,}", f"orphaned documents {done}") for done, count in summary.get("orphans", {}).items()]
     rows.append((f"{summary['groups']:,}", f"groups in {summary['seconds']:,} s"))
-    print_sections([Section("groups", "", ("", ""), rows)], Names(), Console(highlight=False))
+    sections = [Section("groups", "", ("", ""), rows), left_out.section(tally)]
+    print_sections(sections, Names(), Console(highlight=False))

@@ -32,18 +32,11 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import NamedTuple
 
-EXACT_LIMIT = 14
+from balance.core.matching import Transfer, match
+
+EXACT_LIMIT = 16
 """Up to this many members who are not at zero, the suggestions are provably the fewest; above, a good heuristic."""
-
-
-class Transfer(NamedTuple):
-    """The debtor pays the creditor this much to settle up, in minor units; always positive."""
-
-    debtor: str
-    creditor: str
-    amount_minor: int
 
 
 def suggest(nets: Mapping[str, int]) -> tuple[Transfer, ...]:
@@ -61,32 +54,8 @@ def suggest(nets: Mapping[str, int]) -> tuple[Transfer, ...]:
     if len(debts) + len(claims) > EXACT_LIMIT:
         return _short(debtors, debts, creditors, claims)
     if len(debts) < 2 or len(claims) < 2 or _is_one_block(debts, claims):
-        return _match(debtors, debts, creditors, claims)
+        return tuple(match(debtors, debts, creditors, claims))
     return _fewest(debtors, debts, creditors, claims)
-
-
-def _match(debtors: list[str], debts: list[int], creditors: list[str], claims: list[int]) -> tuple[Transfer, ...]:
-    """Debtors pay creditors in order, along their cumulative sums: as short as can be when they are one block.
-
-    Stable at any size: a transfer is where a debtor's interval of the line meets a creditor's; paying it cuts that piece out.
-    """
-    transfers: list[Transfer] = []
-    next_creditor = zip(creditors, claims, strict=True).__next__
-    claim = 0
-    creditor = ""
-    for debtor, owed in zip(debtors, debts, strict=True):
-        debt = owed
-        while debt > claim:
-            if claim:
-                transfers.append(_new(Transfer, (debtor, creditor, claim)))
-                debt -= claim
-            creditor, claim = next_creditor()
-        transfers.append(_new(Transfer, (debtor, creditor, debt)))
-        claim -= debt
-    return tuple(transfers)
-
-
-_new = tuple.__new__  # half the time of calling Transfer, and most of the time of a large group
 
 
 # ---------------------------------------------------------------------------------------------- exact, up to EXACT_LIMIT
@@ -148,11 +117,11 @@ def _fewest(debtors: list[str], debts: list[int], creditors: list[str], claims: 
     return tuple(transfers)
 
 
-_FIELD = 5  # bits: counts up to EXACT_LIMIT and a spare one
+_FIELD = 5  # bits: how many have one net is less than EXACT_LIMIT; and a spare one
 _SIZE_AT = _FIELD * EXACT_LIMIT
 _TOTAL_AT = _SIZE_AT + _FIELD
 _MULTISET = (1 << _TOTAL_AT) - 1
-_SPARE = sum(1 << at + _FIELD - 1 for at in range(0, _TOTAL_AT, _FIELD))
+_SPARE = sum(1 << at + _FIELD - 1 for at in range(0, _SIZE_AT, _FIELD))
 
 
 class _Blocks:
@@ -160,8 +129,8 @@ class _Blocks:
 
     Members with equal nets are interchangeable in a count, so a set of members is counted as a multiset of nets. That is one
     integer: a field for each distinct net, debts first, with how many there are; then a field with the multiset's size; while
-    multisets are being matched, above it all, their total. The highest bit of each field is spare: with it set in the
-    minuend, one subtraction compares all fields of two multisets.
+    multisets are being matched, above it all, their total. The highest bit of each net's field is spare: with it set in the
+    minuend, one subtraction compares the fields of all nets of two multisets.
     """
 
     def __init__(self, debts: list[int], claims: list[int]) -> None:
@@ -302,17 +271,17 @@ def _short(debtors: list[str], debts: list[int], creditors: list[str], claims: l
     members = len(debts) + len(claims)
     largest_first_count = _count_largest_first(debts, claims)
     if largest_first_count == members - 1 and set(debts).isdisjoint(claims):
-        return _match(debtors, debts, creditors, claims)  # no sign of blocks
+        return tuple(match(debtors, debts, creditors, claims))  # no sign of blocks
     shortest = _largest_first(debts, claims, look_ahead=True)
     if len(shortest) > largest_first_count:
         shortest = _largest_first(debts, claims, look_ahead=False)
     # Matched in order, a block ends wherever the debts and the claims so far are equal.
     blocks_in_order = len(set(accumulate(debts)).intersection(accumulate(claims)))
     if members - blocks_in_order <= len(shortest):
-        return _match(debtors, debts, creditors, claims)
+        return tuple(match(debtors, debts, creditors, claims))
     uids = debtors + creditors
     by_debtor = sorted([(one, other, paid) if one < other else (other, one, paid) for one, other, paid in shortest])
-    return tuple([_new(Transfer, (uids[debtor], uids[creditor], paid)) for debtor, creditor, paid in by_debtor])
+    return tuple([Transfer(uids[debtor], uids[creditor], paid) for debtor, creditor, paid in by_debtor])
 
 
 def _count_largest_first(debts: list[int], claims: list[int]) -> int:

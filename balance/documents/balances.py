@@ -156,7 +156,7 @@ def _fitted(balance: Balance, was: Detail) -> Balance:
 _NUMBER, _MAP = 8, 32
 _DOCUMENT_BYTES = 6_500 + _MAP  # the path with a group's id of at most 1,500 bytes, which may take three per character
 _ROW_BYTES = 3 * _MAP + len("uid owes owedBy netBalance ") + _NUMBER
-_SUGGESTION_BYTES = 3 * _MAP + len("from uid to uid amount currency ") + _NUMBER + len("USD ")
+_SUGGESTION_BYTES = 3 * _MAP + len("from uid to uid amount currency ") + _NUMBER
 
 
 def size_bytes(balance: Balance) -> int:
@@ -167,7 +167,8 @@ def size_bytes(balance: Balance) -> int:
         pairs_by_uid = Counter(chain.from_iterable(pairs)) or dict.fromkeys(balance.nets[currency], 0)
         length = {uid: len(uid.encode()) + 1 for uid in pairs_by_uid}
         longest = max(length.values())
-        total += _MAP + len(length) * (_ROW_BYTES + _SUGGESTION_BYTES + 2 * longest) + 2 * sum(length.values())
+        code = len(currency) + 1
+        total += code + _MAP + len(length) * (_ROW_BYTES + _SUGGESTION_BYTES + code + 2 * longest) + 2 * sum(length.values())
         total += sum(length[uid] * count for uid, count in pairs_by_uid.items()) + 2 * _NUMBER * len(pairs)
     return total
 

@@ -7,6 +7,7 @@ from balance.core.ledger import Ledger
 from balance.database.firestore import TransientError
 from balance.documents.balances import Balance
 from balance.documents.outcome import Outcome
+from balance.documents.tally import Tally
 from balance.documents.writes import SourceWrite
 
 
@@ -36,6 +37,8 @@ class Result:
     """The balance that was committed, if one was."""
     delta: Ledger = field(default_factory=dict)
     """What the change asked for."""
+    tally: Tally | None = None
+    """Of a rebuild: what became of the group's documents."""
 
 
 class NewerVersion(Exception):

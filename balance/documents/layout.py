@@ -17,8 +17,9 @@ IN_GROUP = "{groupId}"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Names of the app's collections: of expenses and settlements either a top-level collection, whose documents name their
-    group, or a subcollection of the groups, `groups/{groupId}/expenses`, where the path names it."""
+    """Names of the app's collections: of groups, and a field for each kind of source document. That is either a top-level
+    collection, whose documents name their group, or a subcollection of the groups, `groups/{groupId}/expenses`, where the path
+    names it."""
 
     groups: str = "groups"
     expenses: str = "expenses"
@@ -26,8 +27,8 @@ class Layout:
 
     @classmethod
     def in_groups(cls) -> "Layout":
-        """The layout with both collections below their group."""
-        return cls(expenses=f"groups/{IN_GROUP}/expenses", settlements=f"groups/{IN_GROUP}/settlements")
+        """The layout with all collections below their group."""
+        return cls(**{kind.collections: f"groups/{IN_GROUP}/{kind.collections}" for kind in Kind})
 
     def group(self, group_id: str) -> str:
         """The path of a group's document."""
@@ -49,9 +50,14 @@ class Layout:
         """The path of the fault document of a source document."""
         return f"{self.faults(group_id)}/{document_key(source)}"
 
+    def collection(self, kind: Kind) -> str:
+        """The name of the collection of a kind."""
+        name: str = getattr(self, kind.collections)
+        return name
+
     def sources(self, kind: Kind, group_id: str) -> Query:
         """All source documents of a group, deleted ones too."""
-        collection = self.expenses if kind is Kind.EXPENSE else self.settlements
+        collection = self.collection(kind)
         if IN_GROUP in collection:
             return Query(collection=collection.replace(IN_GROUP, group_id))
         # Not by deletedAt: a query for null would miss the documents without the field.
@@ -62,9 +68,10 @@ class Layout:
         segments = source.split("/")
         return segments[1] if len(segments) == 4 and is_document_id(segments[1]) else None
 
-    def kind(self, source: str) -> Kind:
-        """The kind of a source document, by its collection."""
-        return Kind.EXPENSE if source.split("/")[-2] == self.expenses.split("/")[-1] else Kind.SETTLEMENT
+    def kind(self, source: str) -> Kind | None:
+        """The kind of a source document, by its collection; None when the collection is none of the app's."""
+        name = source.split("/")[-2]
+        return next((kind for kind in Kind if self.collection(kind).split("/")[-1] == name), None)
 
 
 def document_key(*parts: str) -> str:

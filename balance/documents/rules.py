@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
+from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
 
@@ -67,26 +66,29 @@ def _parameters(settings: Settings) -> Iterator[str]:
 
 def _sources(module: ModuleType) -> Iterator[str]:
     """The meaning of a module, and of the app's own modules that it imports, each once and in the order of their names."""
+    folder = Path(str(module.__file__)).parents[module.__name__.count(".")]
     found: dict[str, str] = {}
-    waiting = {module.__name__: module.__spec__}
+    waiting = {module.__name__: _source_of(module)}
     while waiting:
-        name, spec = waiting.popitem()
-        tree = ast.parse(_source(name, spec))
+        name, source = waiting.popitem()
+        tree = ast.parse(source)
         found[name] = meaning(tree)
-        waiting |= {other: find_spec(other) for other in imported(tree, name) if other not in found}
+        for other in imported(tree, name):
+            if other not in found and (path := _apps_own(folder, other)) is not None:
+                waiting[other] = decode_source(path.read_bytes())
     return (f"{name}={found[name]}" for name in sorted(found))
 
 
-def _source(name: str, spec: ModuleSpec | None) -> str:
-    get_source = getattr(spec.loader, "get_source", None) if spec else None
-    source = get_source(name) if get_source else None
+def _source_of(module: ModuleType) -> str:
+    get_source = getattr(module.__spec__ and module.__spec__.loader, "get_source", None)
+    source = get_source(module.__name__) if get_source else None
     if source is None:
-        raise RuntimeError(f"the source of {name} cannot be read: without it nobody can tell by which rules documents are read")
+        raise RuntimeError(f"the source of {module.__file__} cannot be read: it decides how documents are read")
     return str(source)
 
 
-def imported(tree: ast.AST, module: str) -> list[str]:
-    """The app's own modules that a module imports, anywhere in it: those whose files lie beside main.py or in `balance/`."""
+def imported(tree: ast.AST, module: str) -> set[str]:
+    """What a module imports, anywhere in it: modules, and names that may be modules of a package."""
     package = module.rpartition(".")[0].split(".")
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -95,17 +97,18 @@ def imported(tree: ast.AST, module: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             parents = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
-            # What is imported from a package may be a module of it.
             names.update({base, *(f"{base}.{alias.name}" for alias in node.names)})
-    return sorted(filter(_is_the_apps, names))
+    return names
 
 
-def _is_the_apps(name: str) -> bool:
+def _apps_own(folder: Path, name: str) -> Path | None:
+    """The file of a module beside main.py or in `balance/`, if it is the app's: not ours, not a library's."""
     first, *rest = name.split(".")
     if first == _ROOT and (not rest or rest[0] in _OURS):
-        return False
-    file = Path(str(adapter.__file__)).parents[1].joinpath(*name.split("."))
-    return file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()
+        return None
+    file = folder.joinpath(first, *rest)
+    candidates = (file.with_suffix(".py"), file / "__init__.py")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def meaning(node: object) -> str:

@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from balance.core.money import Unit
+from balance.core.currencies import EXPONENTS
+from balance.core.money import MAX_EXPONENT, Unit
 from balance.documents.layout import IN_GROUP, Layout
+from balance.documents.sources import Kind
 
+_MAX_CODE = 12
+_CURRENCY = re.compile(rf"([A-Z][A-Z0-9]{{1,{_MAX_CODE - 1}}}):([0-9]{{1,2}})")
 _READ_API = "balance_api"
 _SUBCOLLECTION = re.compile(r"([^/{}]+)/\{\w+\}/([^/{}]+)")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
@@ -31,6 +35,7 @@ class Settings:
 
     layout: Layout = field(default_factory=Layout)
     unit: Unit = Unit.MAJOR
+    """What a number in the app's documents counts, for each currency: those of ISO 4217 and the app's own."""
     database: str = "(default)"
     members_as_map: bool = False
     """A group's members are a map keyed by uid, not a list: the two are searched in different ways."""
@@ -44,13 +49,17 @@ class Settings:
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """The parameters of a deployment; raises InvalidSetting."""
     groups = _collection(environment, "GROUPS_COLLECTION", "groups")
-    expenses = _collection(environment, "EXPENSES_COLLECTION", "expenses", below=groups)
-    settlements = _collection(environment, "SETTLEMENTS_COLLECTION", "settlements", below=groups)
-    if expenses.split("/")[-1] == settlements.split("/")[-1]:
-        raise InvalidSetting(f"SETTLEMENTS_COLLECTION is {settlements!r}; its last part must differ from that of {expenses!r}")
+    collections: dict[str, str] = {}
+    for kind in Kind:
+        name = _collection(environment, kind.parameter, kind.collections, below=groups)
+        for other in collections.values():
+            if name.split("/")[-1] == other.split("/")[-1]:
+                raise InvalidSetting(f"{kind.parameter} is {name!r}; its last part must differ from that of {other!r}")
+        collections[kind.collections] = name
+    is_minor = _choice(environment, "AMOUNT_UNIT", ("major", "minor")) == "minor"
     return Settings(
-        layout=Layout(groups=groups, expenses=expenses, settlements=settlements),
-        unit=Unit(_choice(environment, "AMOUNT_UNIT", ("major", "minor"))),
+        layout=Layout(groups=groups, **collections),
+        unit=Unit(is_minor=is_minor, own=_currencies(environment, "CURRENCIES")),
         database=environment.get("FIRESTORE_DATABASE") or "(default)",
         members_as_map=_choice(environment, "GROUP_MEMBERS", ("list", "map")) == "map",
         epoch=_epoch(environment, "EPOCH"),
@@ -110,6 +119,14 @@ def revocation_checked(environment: Mapping[str, str]) -> bool:
     return _choice(environment, "CHECK_REVOKED", ("off", "on")) == "on"
 
 
+def reads_per_minute(environment: Mapping[str, str]) -> int:
+    """The parameter READS_PER_MINUTE: how many documents one caller may have the read API read beyond stored balances."""
+    value = environment.get("READS_PER_MINUTE") or "20000"
+    if not value.isdecimal() or not 100 <= int(value) <= 10_000_000:
+        raise InvalidSetting(f"READS_PER_MINUTE is {value!r}; it must be a whole number from 100 to 10000000")
+    return int(value)
+
+
 def _choice(environment: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
     """One of the choices; the first by default."""
     value = environment.get(name) or choices[0]
@@ -129,6 +146,25 @@ def _collection(environment: Mapping[str, str], name: str, default: str, below: 
         return value
     also = f' or of a subcollection of the groups, like "{in_groups}{default}"' if below else ""
     raise InvalidSetting(f"{name} is {value!r}; it must be the name of a top-level collection{also}")
+
+
+def _currencies(environment: Mapping[str, str], name: str) -> tuple[tuple[str, int], ...]:
+    """The app's own currencies with their exponents, in the order of their codes: "BTC:8, POINTS:0"."""
+    own: dict[str, int] = {}
+    for part in filter(None, map(str.strip, environment.get(name, "").split(","))):
+        found = _CURRENCY.fullmatch(part)
+        if found is None or int(found[2]) > MAX_EXPONENT:
+            raise InvalidSetting(
+                f"{name} holds {part!r}; give codes of 2 to {_MAX_CODE} capital letters or digits, each with its number of "
+                f"decimals (0 to {MAX_EXPONENT}), like BTC:8,POINTS:0"
+            )
+        code, exponent = found[1], int(found[2])
+        iso = EXPONENTS.get(code)
+        if iso is not None and iso != exponent:
+            raise InvalidSetting(f"{name} holds {part!r}, but by ISO 4217 {code} has {iso} decimals; leave {code} out")
+        if own.setdefault(code, exponent) != exponent:
+            raise InvalidSetting(f"{name} gives {code} twice, with {own[code]} and with {exponent} decimals")
+    return tuple(sorted(own.items()))
 
 
 def _epoch(environment: Mapping[str, str], name: str) -> int:

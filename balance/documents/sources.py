@@ -3,31 +3,63 @@
 Parsing is total: whatever Firestore can hold yields a Transaction or a Malformed, never an exception.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Final, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from balance import adapter
 from balance.core.ledger import Posting
-from balance.core.money import InvalidAmount, Unit, parse_amount, scale
+from balance.core.matching import match_nets
+from balance.core.money import (
+    MAX_AMOUNT_MINOR,
+    Amount,
+    InvalidAmount,
+    Unit,
+    exact_amount,
+    rounded,
+    rounded_together,
+    scale,
+    to_stored,
+)
 from balance.database.firestore import Fields
 
 MAX_SPLITS = 1_000
+"""Of an expense; and so many payers."""
 _MAX_ID_BYTES = 1_500
 _SHORT_ID = _MAX_ID_BYTES // 4
 _MAX_REASON = 200
 
 
 class Kind(StrEnum):
-    """The two kinds of source document."""
+    """The kinds of source document. docs/adding-a-kind.md says what a further one needs."""
 
-    EXPENSE = "expense"
-    SETTLEMENT = "settlement"
+    collections: str
+    """Its collection's name by default, and the name of the layout's field."""
+
+    EXPENSE = "expense", "expenses"
+    SETTLEMENT = "settlement", "settlements"
+
+    def __new__(cls, name: str, collections: str) -> "Kind":
+        """A member, by what one document is called and what many are."""
+        kind = str.__new__(cls, name)
+        kind._value_ = name
+        kind.collections = collections
+        return kind
+
+    @property
+    def parameter(self) -> str:
+        """The parameter that names its collection."""
+        return f"{self.collections.upper()}_COLLECTION"
+
+    @property
+    def function(self) -> str:
+        """The function in main.py and functions.yaml that its writes trigger."""
+        return f"on_{self.value}_written"
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """A well-formed or deleted source document: what it posts, and to which group (None when it posts nothing)."""
 
     group_id: str | None
@@ -49,7 +81,10 @@ class Malformed:
 Parsed = Transaction | Malformed
 
 NOTHING: Final = Transaction(group_id=None)
-"""An absent or deleted document."""
+"""What an absent document posts."""
+DELETED: Final = Transaction(group_id=None)
+IGNORED: Final = Transaction(group_id=None)
+"""The adapter says that a document is not ours. Equal to the other two; told apart by identity, for what is counted."""
 
 
 class _Fault(Exception):
@@ -57,13 +92,14 @@ class _Fault(Exception):
         self.field, self.reason = field, reason
 
 
-def parse(kind: Kind, fields: Fields | None, unit: Unit, group_in_path: str | None = None) -> Parsed:
+def parse(kind: Kind | None, fields: Fields | None, unit: Unit, group_in_path: str | None = None) -> Parsed:
     """What a source document posts.
 
-    `fields` is None for a document that does not exist. `group_in_path` is the group in whose subcollection the document
-    lies, for apps with that layout; its `groupId` field is then not looked at.
+    `kind` is None for a document in none of the app's collections: it posts nothing. `fields` is None for a document that does
+    not exist. `group_in_path` is the group in whose subcollection the document lies, for apps with that layout; its `groupId`
+    field is then not looked at.
     """
-    if fields is None:
+    if fields is None or kind is None:
         return NOTHING
     try:
         renamed = read(kind, fields)
@@ -71,15 +107,18 @@ def parse(kind: Kind, fields: Fields | None, unit: Unit, group_in_path: str | No
         named = fields.get(adapter.GROUP_ID_FIELD) if group_in_path is None else group_in_path
         return Malformed("adapter", str(error), named if is_document_id(named) else None)
     if renamed is None:
-        return NOTHING
-    if renamed.get("deletedAt") is not None:
-        return NOTHING
+        return IGNORED
+    deleted = is_deleted(renamed)
+    if deleted:
+        return DELETED
     group_id = renamed.get("groupId") if group_in_path is None else group_in_path
+    if deleted is None:
+        reason = "is neither a time nor true, false or null"
+        return Malformed("deletedAt", reason, group_id if is_document_id(group_id) else None)
     if not is_document_id(group_id):
         return Malformed("groupId", _missing_or(renamed, "groupId", "is not a document id"), None)
     try:
-        understood = _expense if kind is Kind.EXPENSE else _settlement
-        return understood(group_id, renamed, unit)
+        return _READERS[kind](group_id, renamed, unit)
     except _Fault as fault:
         return Malformed(fault.field, fault.reason, group_id)
 
@@ -90,64 +129,129 @@ class AdapterFailed(Exception):
 
 def read(kind: Kind, fields: Fields) -> Fields | None:
     """A document under the contract's field names; None when the adapter says that it is not ours. Raises AdapterFailed."""
+    rename: Callable[[Fields], Fields | None] = getattr(adapter, kind)
     try:
-        renamed = adapter.expense(fields) if kind is Kind.EXPENSE else adapter.settlement(fields)
+        renamed = rename(fields)
     except Exception as error:
         raise AdapterFailed(f"{type(error).__name__} {error}"[:_MAX_REASON]) from error
-    if renamed is not None and not isinstance(renamed, Mapping):
+    # Nearly always a dict, of which it is known at once that it is a mapping.
+    if type(renamed) is not dict and renamed is not None and not isinstance(renamed, Mapping):
         raise AdapterFailed(f"returned a {type(renamed).__name__}, not a map of fields")
     return renamed
 
 
+def is_deleted(fields: Fields) -> bool | None:
+    """Whether a document (an expense, a settlement, a group), under the contract's field names, says that it is deleted.
+
+    None when its `deletedAt` says neither: a source document is malformed then.
+    """
+    deleted_at = fields.get("deletedAt")
+    if deleted_at is None or deleted_at is False:
+        return False
+    return True if deleted_at is True or isinstance(deleted_at, datetime) else None
+
+
 def _expense(group_id: str, fields: Fields, unit: Unit) -> Transaction:
-    paid_by = _uid(fields, "paidBy")
+    paid_by, splits = fields.get("paidBy"), fields.get("splits")
+    if "paidBy" in fields and not isinstance(paid_by, str | list):
+        raise _Fault("paidBy", "is neither a string nor a list")
+    payer = None if isinstance(paid_by, list) else _uid(fields, "paidBy")
     currency, minor_per_unit = _currency(fields, unit)
     amount_minor = _amount(fields, "amount", minor_per_unit)
-    splits = fields.get("splits")
-    if not isinstance(splits, list):
-        raise _Fault("splits", _missing_or(fields, "splits", "is not a list"))
+    if payer is not None and isinstance(splits, list):
+        plain = _plain_postings(payer, currency, splits, minor_per_unit)
+        if plain is not None:
+            postings, total_minor = plain
+            return Transaction(group_id, postings, bool(splits) and total_minor != amount_minor)
+
+    uids, shares = _shares(fields, "splits", minor_per_unit)
+    payers, paid = ([payer], [sum(shares)]) if payer is not None else _shares(fields, "paidBy", minor_per_unit)
+    if not shares:
+        return Transaction(group_id)
+    if sum(paid) != sum(shares):
+        sums = [to_stored(sum(amounts), minor_per_unit) for amounts in (paid, shares)]
+        raise _Fault("paidBy", f"adds up to {sums[0]}, but the splits to {sums[1]}")
+    nets = dict.fromkeys([*payers, *uids], 0)
+    for uid, paid_minor in zip(payers, paid, strict=True):
+        nets[uid] += paid_minor
+    for uid, share_minor in zip(uids, shares, strict=True):
+        nets[uid] -= share_minor
+    owed = [Posting(debtor, creditor, currency, owed_minor) for debtor, creditor, owed_minor in match_nets(nets)]
+    return Transaction(group_id, tuple(owed), sum(shares) != amount_minor)
+
+
+def _plain_postings(
+    payer: str, currency: str, splits: list[Any], minor_per_unit: int
+) -> tuple[tuple[Posting, ...], int] | None:
+    """What nearly every expense posts, and the sum of its splits; None for an expense that must be looked at more closely.
+
+    With one payer, and shares that are whole and not negative, only the payer's net is above zero: the matching comes to what
+    each share says. Most of a recalculation's time is spent here, so nothing is asked but whether all is like that.
+    """
     if len(splits) > MAX_SPLITS:
-        raise _Fault("splits", f"has {len(splits)} entries, more than {MAX_SPLITS}")
+        return None
     postings = []
     total_minor = 0
-    for index, split in enumerate(splits):
-        # Most of a recalculation's time is spent in this loop: it looks only whether all is well, not at what is not.
-        try:
+    try:
+        for split in splits:
             uid, amount = split["uid"], split["amount"]
-            share_minor = parse_amount(amount, minor_per_unit)
-        except (TypeError, KeyError, InvalidAmount):
-            raise _split_fault(index, split, minor_per_unit) from None
-        if type(uid) is not str or uid_fault(uid):
-            raise _split_fault(index, split, minor_per_unit)
-        total_minor += share_minor
-        if uid != paid_by and share_minor:
-            postings.append(_new(Posting, (uid, paid_by, currency, share_minor)))
-    return Transaction(group_id, tuple(postings), split_mismatch=bool(splits) and total_minor != amount_minor)
+            kind = type(amount)
+            if kind is not float and kind is not int:
+                return None
+            share_minor = round(amount * minor_per_unit)
+            # Up to 15 digits no two decimals share a float: when the integer converts back, it is what the document says.
+            if share_minor / minor_per_unit != amount or not 0 <= share_minor <= MAX_AMOUNT_MINOR:
+                return None
+            if type(uid) is not str or not 0 < len(uid) <= _SHORT_ID or uid[0] == "_":
+                return None
+            total_minor += share_minor
+            if share_minor and uid != payer:
+                postings.append(_new(Posting, (uid, payer, currency, share_minor)))
+    except (TypeError, KeyError, ValueError, OverflowError):  # no maps, no such fields, NaN, infinity
+        return None
+    return tuple(postings), total_minor
 
 
 _new = tuple.__new__  # a third of the time of calling Posting
 
 
-def _split_fault(index: int, split: object, minor_per_unit: int) -> _Fault:
-    """What is wrong with a split that is not well-formed."""
-    if not isinstance(split, dict):
-        return _Fault(f"splits[{index}]", "is not a map")
-    try:
-        _uid(split, "uid")
-        _amount(split, "amount", minor_per_unit)
-    except _Fault as fault:
-        return _Fault(f"splits[{index}].{fault.field}", fault.reason)
-    raise AssertionError(f"splits[{index}] is well-formed")
+def _shares(fields: Fields, name: str, minor_per_unit: int) -> tuple[list[str], list[int]]:
+    """The uids and amounts of a list of `{uid, amount}`, rounded together."""
+    entries = fields.get(name)
+    if not isinstance(entries, list):
+        raise _Fault(name, _missing_or(fields, name, "is not a list"))
+    if len(entries) > MAX_SPLITS:
+        raise _Fault(name, f"has {len(entries)} entries, more than {MAX_SPLITS}")
+    uids: list[str] = []
+    amounts: list[Amount] = []
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise _Fault(f"{name}[{index}]", "is not a map")
+        try:
+            uids.append(_uid(entry, "uid"))
+            amounts.append(_exact_amount(entry, "amount", minor_per_unit))
+        except _Fault as fault:
+            raise _Fault(f"{name}[{index}].{fault.field}", fault.reason) from None
+    return uids, rounded_together(amounts, uids)
 
 
 def _settlement(group_id: str, fields: Fields, unit: Unit) -> Transaction:
     payer, payee = _uid(fields, "payerId"), _uid(fields, "payeeId")
     currency, minor_per_unit = _currency(fields, unit)
-    amount_minor = _amount(fields, "amount", minor_per_unit)
+    amount = _exact_amount(fields, "amount", minor_per_unit)
+    if amount < 0:
+        raise _Fault("amount", "is negative, which only an expense's may be")
+    amount_minor = rounded(amount)
     if payer == payee or not amount_minor:
         return Transaction(group_id)
     # Paying somebody is the reverse of owing them: the payee now owes the payer that much more.
     return Transaction(group_id, (Posting(debtor=payee, creditor=payer, currency=currency, amount_minor=amount_minor),))
+
+
+_READERS: Final[dict[Kind, Callable[[str, Fields, Unit], Transaction]]] = {
+    Kind.EXPENSE: _expense,
+    Kind.SETTLEMENT: _settlement,
+}
 
 
 def _uid(fields: Fields, name: str) -> str:
@@ -168,13 +272,17 @@ def _currency(fields: Fields, unit: Unit) -> tuple[str, int]:
     code = currency.upper() if currency.isascii() else currency
     minor_per_unit = scale(code, unit)
     if minor_per_unit is None:
-        raise _Fault("currency", f"{currency[:20]!r} is not an ISO 4217 code with a minor unit")
+        raise _Fault("currency", f"{currency[:20]!r} is not an ISO 4217 code with a minor unit, nor one of CURRENCIES")
     return code, minor_per_unit
 
 
 def _amount(fields: Fields, name: str, minor_per_unit: int) -> int:
+    return rounded(_exact_amount(fields, name, minor_per_unit))
+
+
+def _exact_amount(fields: Fields, name: str, minor_per_unit: int) -> Amount:
     try:
-        return parse_amount(fields.get(name), minor_per_unit)
+        return exact_amount(fields.get(name), minor_per_unit)
     except InvalidAmount as error:
         raise _Fault(name, _missing_or(fields, name, str(error))) from None
 

@@ -1,12 +1,15 @@
 """The read API over HTTPS: whose request it is, what it asks for, and the answer as JSON.
 
-    GET /groups/{groupId}/balance              a group's balance
+    GET /groups/{groupId}/balance?includes=    a group's balance, once it holds certain writes
     GET /groups/{groupId}/explain?from=&to=    why one member owes another
     GET /balances?pageSize=&pageToken=         the caller's groups, each with its balance
+    GET /totals                                what the caller owes and is owed over all groups
 
 deploy/openapi.yaml describes it in full. Every error is `{"error": {"code", "message"}}` with a code that stays; what went
 wrong inside is logged and not told. Whoever is signed in can tell a group that is not theirs (403) from one that does not
 exist (404): group ids are not secrets, and a client must know whether it was removed from a group or the group is gone.
+
+What a caller makes us read beyond stored balances is counted; who has caused too much waits (429).
 """
 
 import json
@@ -17,31 +20,43 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from flask import Request, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 
-from balance.adapter import MEMBERS_FIELD
+from balance import adapter
 from balance.database.firestore import Firestore, Query, Snapshot, TransientError
 from balance.database.retry import Retry
-from balance.documents.settings import Settings, allowed_origins, app_check_required, revocation_checked
-from balance.documents.sources import is_document_id, members, uid_fault
+from balance.documents.settings import Settings, allowed_origins, app_check_required, reads_per_minute, revocation_checked
+from balance.documents.sources import is_deleted, is_document_id, members, uid_fault
 from balance.functions import instance
 from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
-from balance.operations import explain
+from balance.operations import explain, includes
+from balance.operations.budgets import OverBudget, ReadBudgets
 from balance.operations.log import log
-from balance.operations.reading import Cause, Reader, Reading, Unreadable, as_json, net_by_currency
+from balance.operations.reading import Cause, Reader, Reading, Unreadable, as_json, history_slot, net_by_currency
+from balance.operations.shared_answers import Answers
+from balance.operations.totals import Totals
 from balance.protocol.bookkeeper import Bookkeeper
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""A page of balances ends early rather than exceed this. Cloud Run bears 32 MiB; a phone does not."""
+
+MAX_TOTALS_GROUPS = 2_000
+_CHUNK = 300
 _PREFLIGHT_SECONDS = 3600
 _UNREADABLE = "the balance cannot be read at the moment"
 
 # Falling back reads whole histories: all lists together do so many at once, whatever is asked of one instance.
 _FALLBACKS = ThreadPoolExecutor(16, thread_name_prefix="fallback")
+
+_EXPLANATIONS: Answers[dict[str, Any]] = Answers(16 * 1024 * 1024, lambda answer: len(str(answer)))
 
 # A caller is waiting: what does not work at once is soon given up.
 _RETRY = Retry(attempts=4, max_delay_s=0.5)
@@ -51,6 +66,7 @@ _ROUTES = Map(
         Rule("/groups/<group_id>/balance", endpoint="balance", methods=["GET"]),
         Rule("/groups/<group_id>/explain", endpoint="explain", methods=["GET"]),
         Rule("/balances", endpoint="balances", methods=["GET"]),
+        Rule("/totals", endpoint="totals", methods=["GET"]),
     ],
     # A path is right or wrong: no redirects.
     merge_slashes=False,
@@ -99,6 +115,9 @@ def _respond(request: Request) -> Response:
             verify_app(request.headers.get("X-Firebase-AppCheck"))
         uid = uid_of(request.headers.get("Authorization"), check_revoked=revocation_checked(os.environ))
         return _json(_ENDPOINTS[endpoint](request, uid, **arguments), 200)
+    except OverBudget as error:
+        log("WARNING", f"{request.method} {request.path}: {error}", uid=uid, metric="throttled")
+        raise _Refusal(429, "TOO_MANY_READS", str(error), {"Retry-After": str(error.retry_after_s)}) from None
     except Unauthenticated as error:
         raise _Refusal(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}) from None
     except (_Refusal, HTTPException):
@@ -130,56 +149,107 @@ def _route(request: Request) -> tuple[str, Mapping[str, Any], str]:
 
 def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     started = time.perf_counter()
-    _parameters(request)
-    group, stored = _read_as_member(uid, group_id, _keeper().settings.layout.balance(group_id))
+    settings = _keeper().settings
+    group, stored = _read_as_member(uid, group_id, settings.layout.balance(group_id))
+    asked = _includes(request, settings, group_id, group.read_time)
     reader = _reader()
     reading = reader.judge(group, stored)
+    held: frozenset[str] = frozenset()
+    if asked and isinstance(reading, Reading):
+        found = includes.wait(instance.firestore(), settings, group_id, asked, _RETRY)
+        stored, held = found.stored, found.held
+        reading = reader.judge(group, stored)
     if isinstance(reading, Cause):
-        cause = reading
-        reading = _RETRY.run(lambda: reader.fall_back(group, stored, cause))
+        reading = _fall_back(uid, group, stored, reading)
     _log_reading(reading, started, group_id)
-    return as_json(reading, _members(group))
+    answer = as_json(reading, _members(group))
+    if asked:
+        answer["includes"] = includes.told(asked, held, reading.document["asOf"], group.read_time)
+    return answer
 
 
 def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     started = time.perf_counter()
-    parameters = _parameters(request, "from", "to")
+    parameters = _parameters(request, "from", "to", "pageSize", "pageToken")
     debtor, creditor = (_uid_parameter(parameters, name) for name in ("from", "to"))
+    size, after = _page_size(parameters, explain.DEFAULT_PAGE_SIZE, explain.MAX_PAGE_SIZE), _place(parameters)
     settings, firestore = _keeper().settings, instance.firestore()
-    (group,) = _read_as_member(uid, group_id)
-    as_of = group.read_time
-    account = _RETRY.run(lambda: explain.read_account(firestore, settings, group_id, as_of, (debtor, creditor)))
+    group, stored = _read_as_member(uid, group_id, settings.layout.balance(group_id))
+    _budgets().check(uid)
+
+    def compute() -> dict[str, Any]:
+        with history_slot():
+            account = _RETRY.run(
+                lambda: explain.read_account(
+                    firestore, settings, group_id, group.read_time, (debtor, creditor), size=size, after=after
+                )
+            )
+        _budgets().charge(uid, account.reads)
+        return explain.as_json(group_id, account, debtor, creditor, settings.unit)
+
+    # As long as a balance that is served does not change, neither does what explains it.
+    version = stored.update_time if isinstance(_reader().judge(group, stored), Reading) else None
+    answer = _EXPLANATIONS.get((group_id, debtor, creditor, size, after), version, compute)
     log("INFO", f"group {group_id}: a debt was explained", groupId=group_id, ms=_ms_since(started))
-    return explain.as_json(group_id, account, debtor, creditor, as_of, settings.unit)
+    return answer
 
 
 def _balances(request: Request, uid: str) -> dict[str, Any]:
     started = time.perf_counter()
     parameters = _parameters(request, "pageSize", "pageToken")
-    size, after = _page_size(parameters), _page_token(parameters)
-    settings, firestore = _keeper().settings, instance.firestore()
-    groups = _RETRY.run(lambda: _groups_of(firestore, settings, uid, after, size + 1))
+    size, after = _page_size(parameters, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), _page_token(parameters)
+    settings = _keeper().settings
+    groups = _RETRY.run(lambda: _groups_of(instance.firestore(), settings, uid, after, size + 1))
     page, more = groups[:size], len(groups) > size
-    group_ids = [group.path.rpartition("/")[2] for group in page]
-    paths = [settings.layout.balance(group_id) for group_id in group_ids]
-    stored = _RETRY.run(lambda: firestore.get(paths)) if paths else []
-    readings = _read_all(page, stored, started)
+    told: list[dict[str, Any]] = []
+    last, room = None, MAX_PAGE_BYTES
+    for group, reading in _readings(uid, [group for group in page if not _is_deleted(group)], started):
+        entry = _entry(uid, group, reading, settings)
+        room -= len(json.dumps(entry, ensure_ascii=False).encode())
+        if told and room < 0:
+            return {"groups": told, "nextPageToken": last}
+        told.append(entry)
+        last = _id(group)
+    return {"groups": told, "nextPageToken": _id(page[-1]) if more else None}
+
+
+def _entry(uid: str, group: Snapshot, reading: Reading | _Refusal, settings: Settings) -> dict[str, Any]:
+    if isinstance(reading, _Refusal):
+        return {"groupId": _id(group), "error": {"code": reading.code, "message": reading.message}}
     return {
-        "groups": [
-            {"groupId": group_id, "error": {"code": "BALANCE_READ_ERROR", "message": _UNREADABLE}}
-            if reading is None
-            else {
-                "groupId": group_id,
-                "netByCurrency": net_by_currency(reading, uid, settings.unit),
-                "balance": as_json(reading, _members(group)),
-            }
-            for group_id, group, reading in zip(group_ids, page, readings, strict=True)
-        ],
-        "nextPageToken": group_ids[-1] if more else None,
+        "groupId": _id(group),
+        "netByCurrency": net_by_currency(reading, uid, settings.unit),
+        "balance": as_json(reading, _members(group)),
     }
 
 
-_ENDPOINTS: dict[str, Callable[..., dict[str, Any]]] = {"balance": _balance, "explain": _explain, "balances": _balances}
+def _totals(request: Request, uid: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    _parameters(request)
+    settings, totals = _keeper().settings, Totals(uid)
+    unreadable = []
+    seen, after = 0, None
+    while True:
+        chunk = _RETRY.run(lambda after=after: _groups_of(instance.firestore(), settings, uid, after, _CHUNK))  # type: ignore[misc]
+        seen += len(chunk)
+        if seen > MAX_TOTALS_GROUPS:
+            raise _Refusal(400, "TOO_MANY_GROUPS", f"totals are given for up to {MAX_TOTALS_GROUPS} groups; add up /balances")
+        for group, reading in _readings(uid, [group for group in chunk if not _is_deleted(group)], started):
+            if isinstance(reading, _Refusal):
+                unreadable.append({"groupId": _id(group), "error": {"code": reading.code, "message": reading.message}})
+            else:
+                totals.add(_id(group), reading.balance, reading.document["faults"])
+        if len(chunk) < _CHUNK:
+            return {**totals.as_json(settings.unit), "unreadable": unreadable}
+        after = _id(chunk[-1])
+
+
+_ENDPOINTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "balance": _balance,
+    "explain": _explain,
+    "balances": _balances,
+    "totals": _totals,
+}
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -189,8 +259,31 @@ def _keeper() -> Bookkeeper:
     return instance.bookkeeper(_RETRY)
 
 
+@lru_cache(maxsize=1)
+def _reader_of(keeper: Bookkeeper) -> Reader:
+    return Reader(instance.firestore(), keeper, os.environ)
+
+
 def _reader() -> Reader:
-    return Reader(instance.firestore(), _keeper(), os.environ)
+    return _reader_of(_keeper())
+
+
+@lru_cache(maxsize=1)
+def _budgets_of(per_minute: int) -> ReadBudgets:
+    return ReadBudgets(per_minute)
+
+
+def _budgets() -> ReadBudgets:
+    return _budgets_of(reads_per_minute(os.environ))
+
+
+def _fall_back(uid: str, group: Snapshot, stored: Snapshot, cause: Cause) -> Reading:
+    """A balance that is not served as it stands, on the caller's account. Raises OverBudget, Unreadable, TransientError."""
+    budgets = _budgets()
+    budgets.check(uid)
+    reading = _RETRY.run(lambda: _reader().fall_back(group, stored, cause))
+    budgets.charge(uid, reading.reads)
+    return reading
 
 
 def _read_as_member(uid: str, group_id: str, *beside: str) -> list[Snapshot]:
@@ -212,29 +305,32 @@ def _members(group: Snapshot) -> list[str]:
 
 def _groups_of(firestore: Firestore, settings: Settings, uid: str, after: str | None, limit: int) -> list[Snapshot]:
     """So many of the groups that a user is a member of, in the order of their ids, with one query."""
-    collection, select = settings.layout.groups, (MEMBERS_FIELD,)
+    collection, select = settings.layout.groups, (adapter.MEMBERS_FIELD, adapter.DELETED_FIELD)
     if not settings.members_as_map:
-        where = (MEMBERS_FIELD, "array-contains", uid)
+        where = (adapter.MEMBERS_FIELD, "array-contains", uid)
         return list(firestore.query(Query(collection=collection, where=where, after_id=after, limit=limit, select=select)))
     # Firestore orders the matches by the user's entry in the map. A cursor for that would hold whatever the app keeps there,
     # so all of the user's groups are read and put in order here.
-    found = firestore.query(Query(collection=collection, having=(MEMBERS_FIELD, uid), select=select))
+    found = firestore.query(Query(collection=collection, having=(adapter.MEMBERS_FIELD, uid), select=select))
     later = [group for group in found if after is None or group.path.rpartition("/")[2] > after]
     return sorted(later, key=lambda group: group.path)[:limit]
 
 
-def _read_all(groups: Sequence[Snapshot], stored: Sequence[Snapshot], started: float) -> list[Reading | None]:
-    """The reading of each group; None where one cannot be had, which must not keep the others from the caller."""
-    reader = _reader()
+def _readings(uid: str, groups: Sequence[Snapshot], started: float) -> list[tuple[Snapshot, Reading | _Refusal]]:
+    """The reading of each group, or why one cannot be had, which must not keep the others from the caller."""
+    settings, firestore, reader = _keeper().settings, instance.firestore(), _reader()
+    paths = [settings.layout.balance(_id(group)) for group in groups]
+    stored = _RETRY.run(lambda: firestore.get(paths)) if paths else []
 
-    def fall_back(group: Snapshot, snapshot: Snapshot, cause: Cause) -> Reading | None:
-        group_id = group.path.rpartition("/")[2]
+    def fall_back(group: Snapshot, snapshot: Snapshot, cause: Cause) -> Reading | _Refusal:
         try:
-            reading = _RETRY.run(lambda: reader.fall_back(group, snapshot, cause))
+            reading = _fall_back(uid, group, snapshot, cause)
+        except OverBudget as error:
+            return _Refusal(429, "TOO_MANY_READS", str(error))
         except Exception as error:  # noqa: BLE001 - as in _respond, for one group of many
-            _log_failure(f"the balance of group {group_id}", error)
-            return None
-        _log_reading(reading, started, group_id)
+            _log_failure(f"the balance of group {_id(group)}", error)
+            return _Refusal(503, "BALANCE_READ_ERROR", _UNREADABLE)
+        _log_reading(reading, started, _id(group))
         return reading
 
     judged = [reader.judge(group, snapshot) for group, snapshot in zip(groups, stored, strict=True)]
@@ -245,18 +341,38 @@ def _read_all(groups: Sequence[Snapshot], stored: Sequence[Snapshot], started: f
         _FALLBACKS.submit(copy_context().run, fall_back, group, snapshot, reading) if isinstance(reading, Cause) else reading
         for group, snapshot, reading in zip(groups, stored, judged, strict=True)
     ]
-    return [reading.result() if isinstance(reading, Future) else reading for reading in readings]
+    return [
+        (group, reading.result() if isinstance(reading, Future) else reading)
+        for group, reading in zip(groups, readings, strict=True)
+    ]
+
+
+def _id(group: Snapshot) -> str:
+    return group.path.rpartition("/")[2]
+
+
+def _is_deleted(group: Snapshot) -> bool:
+    return is_deleted(adapter.group(group.fields or {})) is True
 
 
 # ---------------------------------------------------------------------------------------------------------- parameters
 
 
 def _parameters(request: Request, *known: str) -> dict[str, str]:
-    """The query's parameters, of which a known one may be given once; others are of no concern."""
+    """The query's parameters, each of which must be known, and given once."""
+    _refuse_unknown(request, *known)
     for name in known:
         if len(request.args.getlist(name)) > 1:
             raise _invalid(f"{name} is given more than once")
     return {name: request.args[name] for name in known if name in request.args}
+
+
+def _includes(request: Request, settings: Settings, group_id: str, now: datetime) -> list[includes.Asked]:
+    _refuse_unknown(request, "includes")
+    try:
+        return includes.parse(request.args.getlist("includes"), settings.layout, group_id, now)
+    except includes.InvalidInclude as error:
+        raise _invalid(str(error)) from None
 
 
 def _uid_parameter(parameters: Mapping[str, str], name: str) -> str:
@@ -268,11 +384,29 @@ def _uid_parameter(parameters: Mapping[str, str], name: str) -> str:
     return parameters[name]
 
 
-def _page_size(parameters: Mapping[str, str]) -> int:
-    text = parameters.get("pageSize", str(DEFAULT_PAGE_SIZE))
-    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_PAGE_SIZE:
-        raise _invalid(f"pageSize is not a whole number from 1 to {MAX_PAGE_SIZE}")
+def _refuse_unknown(request: Request, *known: str) -> None:
+    unknown = sorted(set(request.args) - set(known))
+    if unknown:
+        raise _invalid(f"there is no parameter {unknown[0]!r} here; there {_listed(known)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"is {names[0]}" if len(names) == 1 else f"are {', '.join(names)}" if names else "is none"
+
+
+def _page_size(parameters: Mapping[str, str], default: int, most: int) -> int:
+    text = parameters.get("pageSize", str(default))
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= most:
+        raise _invalid(f"pageSize is not a whole number from 1 to {most}")
     return int(text)
+
+
+def _place(parameters: Mapping[str, str]) -> explain.Place | None:
+    token = parameters.get("pageToken")
+    try:
+        return None if token is None else explain.parse_page_token(token)
+    except explain.InvalidPageToken as error:
+        raise _invalid(str(error)) from None
 
 
 def _page_token(parameters: Mapping[str, str]) -> str | None:

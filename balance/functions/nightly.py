@@ -15,7 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, takewhile
 from typing import Any
@@ -24,6 +24,7 @@ from balance.database.firestore import SERVER_TIME, Directory, Firestore, Query,
 from balance.database.retry import Retry
 from balance.documents.settings import Settings, updates_on
 from balance.documents.sources import is_document_id
+from balance.documents.tally import Tally
 from balance.functions import instance
 from balance.operations import reconcile
 from balance.operations.backfill import reason
@@ -44,6 +45,12 @@ FAULTS_A_NIGHT = 1_000
 LEAST_COVERAGE = 1 / 3
 """A run that checks a smaller share of the groups is told: a balance would wait for its check for more than three nights."""
 
+MALFORMED_JUMP = 0.05
+"""A rise of the share of malformed documents by so much since the run before is an alert."""
+
+ENOUGH_DOCUMENTS = 20
+"""Of fewer documents, one would be a jump."""
+
 _WORKERS = 4
 _KEEP_EVERY_S = 15.0
 _DIFFERENCES_LOGGED = 50
@@ -60,6 +67,8 @@ class Night:
     """Every group was checked."""
     coverage: float | None = None
     """The share of the groups that were checked, from 0 to 1; None when that cannot be told."""
+    tally: Tally = field(default_factory=Tally)
+    """What became of the documents of the groups that were checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,8 @@ class _Place:
 
     group: str | None
     fault: str | None
+    malformed_share: float | None = None
+    """Of the documents that the run before looked at."""
 
 
 def handle() -> tuple[str, int]:
@@ -106,7 +117,7 @@ def run(
     place = _Place(None, None)
     with counting_failure("its place cannot be read"):
         place = _load(firestore)
-    start, checked, came_round = place.group, 0, False
+    start, checked, came_round, tally = place.group, 0, False, Tally()
     with counting_failure("the faults of no usable group cannot be listed"):
         counted, last_fault = _refresh_faults(firestore, keeper.settings, place.fault, in_time)
         counts.update(counted)
@@ -118,22 +129,27 @@ def run(
             yield from takewhile(in_time, _round(firestore, keeper.settings, start))
             came_round = in_time(None)
 
-    for group_id, found in in_parallel(ids(), lambda group_id: _reconcile(firestore, keeper, group_id), _WORKERS):
+    for group_id, found, read in in_parallel(ids(), lambda group_id: _reconcile(firestore, keeper, group_id), _WORKERS):
         counts.update(found)
+        tally.add(read)
         checked += 1
         place = replace(place, group=group_id)
         if clock() > kept + _KEEP_EVERY_S:
             with counting_failure("its place cannot be kept"):
                 _keep(firestore, place)
             kept = clock()
+    was, share = place.malformed_share, malformed_share(tally)
+    place = replace(place, malformed_share=was if share is None else share)
     with counting_failure("its place cannot be kept"):
         _keep(firestore, replace(place, group=None) if came_round else place)
     coverage: float | None = None
     with counting_failure("the groups cannot be counted"):
         total = Retry().run(lambda: firestore.count(keeper.settings.layout.groups))
         coverage = 1.0 if came_round else min(1.0, checked / total) if total else 0.0
-    night = Night(counts, came_round, coverage)
+    night = Night(counts, came_round, coverage, tally)
     _log_run(night, round((clock() - began) * 1000))
+    if share is not None and share - (was or 0.0) >= MALFORMED_JUMP:
+        _log_jump(was, share, tally)
     return night
 
 
@@ -145,6 +161,7 @@ def _log_run(night: Night, took_ms: int) -> None:
         counts={what: count for what, count in counts.items() if count},
         cameRound=night.came_round,
         coveragePercent=percent,
+        documents=night.tally.as_json(),
         metric="nightlyRuns",
         ms=took_ms,
     )
@@ -158,6 +175,24 @@ def _log_run(night: Night, took_ms: int) -> None:
         )
 
 
+def malformed_share(tally: Tally) -> float | None:
+    """Of the documents that should be in a balance, the share that is in none, from 0 to 1; None when there are too few."""
+    wanted = tally.parsed + tally.malformed
+    return tally.malformed / wanted if wanted >= ENOUGH_DOCUMENTS else None
+
+
+def _log_jump(was: float | None, share: float, tally: Tally) -> None:
+    most = tally.by_count()[0]
+    before = "" if was is None else f", up from {was:.1%}"
+    log(
+        "ERROR",
+        f"reconciliation: {share:.1%} of the documents are in no balance{before}; most often {most.field} {most.reason},"
+        f" such as in {most.example}",
+        documents=tally.as_json(),
+        metric="malformedJumps",
+    )
+
+
 def _round(firestore: Firestore, settings: Settings, start: str | None) -> Iterator[str]:
     """All groups once, beginning after this one."""
     if start is None:
@@ -169,21 +204,23 @@ def _round(firestore: Firestore, settings: Settings, start: str | None) -> Itera
     )
 
 
-def _reconcile(firestore: Firestore, keeper: Bookkeeper, group_id: str) -> tuple[str, list[str]]:
-    """Check one group and repair it; what is to be counted."""
+def _reconcile(firestore: Firestore, keeper: Bookkeeper, group_id: str) -> tuple[str, list[str], Tally]:
+    """Check one group and repair it; what is to be counted, of groups and of documents."""
     started = time.perf_counter()
     counted = []
+    tally = Tally()
     try:
         report = Retry().run(lambda: reconcile.check(firestore, keeper.settings, group_id))
         counted.append(str(report.state))
+        tally = report.tally or tally
         if report.state in REPAIRABLE:
             _log_found(report, started)
-            reconcile.repair(firestore, keeper, group_id)
+            tally = reconcile.repair(firestore, keeper, group_id).tally or tally
             counted.append("repaired")
     except Exception as error:  # noqa: BLE001 - one group must not stop the others: it is named and counted
         counted.append("failed")
         _log_failure(f"group {group_id}", error, groupId=group_id)
-    return group_id, counted
+    return group_id, counted, tally
 
 
 def _log_found(report: Report, started: float) -> None:
@@ -247,13 +284,15 @@ def _load(firestore: Firestore) -> _Place:
         log("WARNING", f"reconciliation: {name} of {CURSOR} is {value!r}, which is no id: the run begins at the beginning")
         return None
 
-    return _Place(id_at("afterId"), id_at("afterFault"))
+    share = (cursor.fields or {}).get("malformedShare")
+    return _Place(id_at("afterId"), id_at("afterFault"), share if isinstance(share, float) and 0 <= share <= 1 else None)
 
 
 def _keep(firestore: Firestore, place: _Place) -> None:
     def write() -> None:
         with transaction(firestore) as attempt:
             attempt.get([CURSOR])
-            attempt.commit([Set(CURSOR, {"afterId": place.group, "afterFault": place.fault, "updatedAt": SERVER_TIME})])
+            kept = {"afterId": place.group, "afterFault": place.fault, "malformedShare": place.malformed_share}
+            attempt.commit([Set(CURSOR, {**kept, "updatedAt": SERVER_TIME})])
 
     Retry().run(write)

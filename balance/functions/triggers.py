@@ -48,7 +48,7 @@ def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None
         )
         raise
     for warning in consequences.warnings:
-        log("WARNING", f"{event.source}: {warning}", eventId=event_id, source=event.source)
+        log("WARNING", f"{event.source}: {warning}", eventId=event_id, source=event.source, metric="mismatches")
     if event.written_at is None and any(consequences.deltas.values()):
         # It is put right, but an event that lacks its time is not what the platform sends.
         log(

@@ -2,24 +2,30 @@
 
 Reading believes no more than an event would: a balance that is missing, stale, of another version, bent by hand or from a
 time to come is not served. Then it is rebuilt and read again; where it cannot be rebuilt, it is recalculated for this answer.
+
+Recalculating reads a whole history. Equal readings at the same time share one, and that of a balance which stands but is not
+served is kept until the balance changes. So it costs no more, however often and by however many it is asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from threading import BoundedSemaphore
 from typing import Any
 
 from balance.core.money import Unit, scale, to_stored
 from balance.database.firestore import Firestore, Snapshot, TransientError
 from balance.documents import balances
 from balance.documents.balances import Balance, Detail, Stored
-from balance.documents.changes import NewerVersion
+from balance.documents.changes import NewerVersion, Result
 from balance.documents.judgement import judge
 from balance.documents.outcome import Outcome
 from balance.documents.settings import Settings, fallback_on, precomputed_reads_on, updates_on
 from balance.documents.sources import Kind
 from balance.operations.log import log
+from balance.operations.shared_answers import Answers
 from balance.protocol.bookkeeper import Bookkeeper
 from balance.protocol.rebuild import read_history
 
@@ -39,6 +45,27 @@ class Cause(StrEnum):
 
 _REBUILT = (Cause.MISSING, Cause.STALE, Cause.CORRUPT)
 
+_KEPT = (Cause.NEWER, Cause.NO_DETAIL)
+"""The balance stands and follows its events, so that a recalculation is true as long as it does not change."""
+
+_KEPT_CHARACTERS = 32 * 1024 * 1024
+_HISTORIES = BoundedSemaphore(8)
+_HISTORY_WAIT_S = 10.0
+
+
+@contextmanager
+def history_slot() -> Iterator[None]:
+    """Hold one of the few places for reading whole histories, so that they do not exceed the memory together.
+
+    Raises TransientError when none becomes free in time.
+    """
+    if not _HISTORIES.acquire(timeout=_HISTORY_WAIT_S):
+        raise TransientError("too many histories are being read at once")
+    try:
+        yield
+    finally:
+        _HISTORIES.release()
+
 
 class Unreadable(Exception):
     """The stored balance is of no use and recalculating is switched off."""
@@ -54,6 +81,8 @@ class Reading:
     updated_at: datetime
     cause: Cause | None = None
     """Why it was recalculated; None when it is the stored one."""
+    reads: int = 0
+    """How many documents were read to recalculate it, for this very answer."""
 
 
 class Reader:
@@ -65,6 +94,7 @@ class Reader:
         self._keeper = keeper
         self._settings: Settings = keeper.settings
         self._environment = environment
+        self._answers: Answers[Reading] = Answers(_KEPT_CHARACTERS, lambda reading: len(str(reading.document)))
 
     def judge(self, group: Snapshot, stored: Snapshot) -> Reading | Cause:
         """What a group's balance document that was read just now says, or why it is not served. Costs no call."""
@@ -74,29 +104,43 @@ class Reader:
 
     def fall_back(self, group: Snapshot, stored: Snapshot, cause: Cause) -> Reading:
         """The balance of an existing group whose stored balance is not served; raises Unreadable, TransientError."""
-        group_id = _id(group)
-        if cause is not Cause.SWITCHED_OFF and not fallback_on(self._environment):
-            if cause is Cause.MISSING and not self._has_history(group_id, stored.read_time):
-                # A new group is not missing anything: absent means zero.
-                return self._reading(group, balances.of_ledger({}), 0, stored.read_time)
-            raise Unreadable(f"the balance of group {group_id} is {cause}, and the fallback is switched off")
-        if cause in _REBUILT and updates_on(self._environment) and self._rebuild(group_id):
-            group, stored = self._firestore.get([group.path, stored.path])
-            rebuilt = judged(stored, group, self._settings)
-            if isinstance(rebuilt, Reading):
-                return replace(rebuilt, cause=cause)
-        return self._recalculated(group, stored.read_time, cause)
+        mine = False
 
-    def _rebuild(self, group_id: str) -> bool:
-        """Have the balance rebuilt, together with all who want the same now; False when that failed."""
+        def compute() -> Reading:
+            nonlocal mine
+            mine = True
+            return self._fall_back(group, stored, cause)
+
+        question = group.path, group.create_time, cause
+        reading = self._answers.get(question, stored.update_time if cause in _KEPT else None, compute)
+        return reading if mine else replace(reading, reads=0)
+
+    def _fall_back(self, group: Snapshot, stored: Snapshot, cause: Cause) -> Reading:
+        group_id = _id(group)
+        if cause is Cause.MISSING and not self._has_history(group_id, stored.read_time):
+            # A new group is not missing anything: absent means zero.
+            return self._reading(group, balances.of_ledger({}), 0, stored.read_time)
+        if cause is not Cause.SWITCHED_OFF and not fallback_on(self._environment):
+            raise Unreadable(f"the balance of group {group_id} is {cause}, and the fallback is switched off")
+        with history_slot():
+            if cause in _REBUILT and updates_on(self._environment) and (result := self._rebuild(group_id)) is not None:
+                group, stored = self._firestore.get([group.path, stored.path])
+                rebuilt = judged(stored, group, self._settings)
+                if isinstance(rebuilt, Reading):
+                    return replace(rebuilt, cause=cause, reads=result.tally.total if result.tally else 0)
+            return self._recalculated(group, stored.read_time, cause)
+
+    def _rebuild(self, group_id: str) -> Result | None:
+        """Have the balance rebuilt, together with all who want the same now; None when that failed."""
         try:
-            rebuilt = self._keeper.rebuild(group_id).outcome is Outcome.REBUILT
+            result = self._keeper.rebuild(group_id)
         except (TransientError, NewerVersion) as error:
             log("WARNING", f"group {group_id}: could not be rebuilt: {error}", groupId=group_id)
-            return False
-        if rebuilt:
-            log("INFO", f"group {group_id}: rebuilt when it was read", groupId=group_id, metric="rebuilds")
-        return rebuilt
+            return None
+        if result.outcome is not Outcome.REBUILT:
+            return None
+        log("INFO", f"group {group_id}: rebuilt when it was read", groupId=group_id, metric="rebuilds")
+        return result
 
     def _recalculated(self, group: Snapshot, as_of: datetime, cause: Cause) -> Reading:
         history = read_history(self._firestore, self._settings, _id(group), as_of)
@@ -104,11 +148,12 @@ class Reader:
         if balance.detail is Detail.NONE:
             # Too large to be stored is not too large to be told.
             balance = Balance(Detail.NETS, {}, balances.nets_of(history.ledger))
-        return self._reading(group, balance, len(history.malformed), as_of, cause)
+        reading = self._reading(group, balance, len(history.malformed), as_of)
+        return replace(reading, cause=cause, reads=len(history.versions))
 
-    def _reading(self, group: Snapshot, balance: Balance, faults: int, as_of: datetime, cause: Cause | None = None) -> Reading:
+    def _reading(self, group: Snapshot, balance: Balance, faults: int, as_of: datetime) -> Reading:
         said = Stored(balance, as_of, group.create_time or as_of, faults)
-        return Reading(balance, balances.document(_id(group), said, self._settings), as_of, cause)
+        return Reading(balance, balances.document(_id(group), said, self._settings), as_of)
 
     def _has_history(self, group_id: str, as_of: datetime) -> bool:
         queries = (replace(self._settings.layout.sources(kind, group_id), limit=1, select=()) for kind in Kind)

@@ -31,11 +31,12 @@ from balance.core.ledger import add
 from balance.database.firestore import SERVER_TIME, Delete, Fields, Firestore, Query, Snapshot, transaction
 from balance.documents import balances
 from balance.documents.balances import Balance, CorruptBalance, Detail, Stored
+from balance.documents.changes import Result
 from balance.documents.judgement import Condition, judge
-from balance.documents.outcome import Outcome
 from balance.documents.records import CorruptRecord
 from balance.documents.settings import Settings
 from balance.documents.sources import Malformed, parse
+from balance.documents.tally import Tally
 from balance.protocol import faults
 from balance.protocol.bookkeeper import Bookkeeper
 from balance.protocol.rebuild import History, read_history, records_since
@@ -111,6 +112,8 @@ class Report:
     state: State
     read_time: datetime
     differences: tuple[Difference, ...] = ()
+    tally: Tally | None = None
+    """What became of its documents, where they were read."""
 
 
 def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: timedelta = LAG_ALLOWED) -> Report:
@@ -146,7 +149,18 @@ def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: 
         state = State.DRIFT
     else:
         state = State.COARSE if differences else State.TRUE
-    return Report(group_id, state, now, tuple(differences))
+    return Report(group_id, state, now, tuple(differences), _tally(history, standing, group_id))
+
+
+def _tally(history: History, standing: Mapping[str, Fields | None], group_id: str) -> Tally:
+    """That of the history, with the documents that became malformed since: what an operator has just seen must be told."""
+    tally = history.tally
+    for fields in standing.values():
+        source = faults.source_of(fields)
+        if source is not None and source not in history.malformed:
+            field, reason = (str((fields or {}).get(name)) for name in ("field", "reason"))
+            tally.count(source, Malformed(field, reason, group_id))
+    return tally
 
 
 def _add_records(firestore: Firestore, settings: Settings, group_id: str, history: History, now: datetime) -> None:
@@ -307,7 +321,7 @@ def _changed_since(present: Snapshot, fault: Fields | None, history: History) ->
     return any(time > history.as_of for time in known)
 
 
-def repair(firestore: Firestore, keeper: Bookkeeper, group_id: str) -> Outcome:
+def repair(firestore: Firestore, keeper: Bookkeeper, group_id: str) -> Result:
     """Rebuild a group's balance, its faults included. Raises what Bookkeeper.rebuild raises."""
     layout = keeper.settings.layout
     # A rebuild settles the faults of documents; what stands among the faults and is of none, it leaves alone.
@@ -320,7 +334,7 @@ def repair(firestore: Firestore, keeper: Bookkeeper, group_id: str) -> Outcome:
         with transaction(firestore) as attempt:
             attempt.get([layout.group(group_id)])
             attempt.commit([Delete(path) for path in strays])
-    return keeper.rebuild(group_id).outcome
+    return keeper.rebuild(group_id)
 
 
 def _shown(value: Any) -> str:

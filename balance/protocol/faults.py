@@ -27,7 +27,7 @@ PER_TRANSACTION = 20
 class Suspect(NamedTuple):
     """A source document that is malformed, or was."""
 
-    kind: Kind
+    kind: Kind | None
     source: str
 
 
@@ -79,7 +79,7 @@ def settle(
     return is_current
 
 
-def _wanted(settings: Settings, group_id: str | None, kind: Kind, source: Snapshot) -> dict[str, Any] | None:
+def _wanted(settings: Settings, group_id: str | None, kind: Kind | None, source: Snapshot) -> dict[str, Any] | None:
     """The fault that is due to a document in this group, if any."""
     parsed = parse(kind, source.fields, settings.unit, settings.layout.group_in_path(source.path))
     return document(source, parsed) if isinstance(parsed, Malformed) and parsed.group_id == group_id else None

@@ -10,7 +10,7 @@ from a later S, which holds what those records told of.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from balance.core.ledger import Ledger, add, check_invariants, post
@@ -24,6 +24,7 @@ from balance.documents.outcome import Outcome
 from balance.documents.records import CorruptRecord, Record
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind, Malformed, parse
+from balance.documents.tally import Tally
 from balance.documents.writes import EVENT_TIME_ERROR
 from balance.protocol import faults
 from balance.protocol.faults import Suspect
@@ -42,6 +43,7 @@ class History:
     """By path: when the version in the snapshot was written."""
     malformed: dict[str, tuple[Snapshot, Malformed]]
     """By path."""
+    tally: Tally = field(default_factory=Tally)
 
 
 def read_history(firestore: Firestore, settings: Settings, group_id: str, as_of: datetime) -> History:
@@ -53,6 +55,7 @@ def read_history(firestore: Firestore, settings: Settings, group_id: str, as_of:
             assert document.update_time is not None, f"{document.path} was found, so it exists"
             history.versions[document.path] = document.update_time
             parsed = parse(kind, document.fields, settings.unit, layout.group_in_path(document.path))
+            history.tally.count(document.path, parsed)
             if isinstance(parsed, Malformed):
                 history.malformed[document.path] = (document, parsed)
             else:
@@ -163,7 +166,7 @@ def _write(
             *records.creations(changes, recorded, Outcome.REBUILT, settings),
         ]
     )
-    result = Result(group_id, Outcome.REBUILT, committed_at, balance)
+    result = Result(group_id, Outcome.REBUILT, committed_at, balance, tally=history.tally)
     duplicate = Result(group_id, Outcome.DUPLICATE)
     return [*(result if record.fields is None else duplicate for record in recorded), result]
 

@@ -11,14 +11,20 @@ MEMBERS_FIELD = "people"
 
 
 def expense(fields: Fields) -> Fields:
-    """A cost as an expense: the shares are a map there."""
+    """A cost as an expense: the shares are a map there, and so are the payers when there are several."""
     named = _renamed(fields, {"paidBy": "payer", "amount": "cents", "currency": "currencyCode", "deletedAt": "removedAt"})
-    shares = fields.get("shares")
-    if isinstance(shares, Mapping):
-        named["splits"] = [{"uid": uid, "amount": cents} for uid, cents in shares.items()]
-    elif "shares" in fields:
-        named["splits"] = shares  # not a map: the parser says so
+    if "payers" in fields:
+        named["paidBy"] = _listed(fields["payers"])
+    if "shares" in fields:
+        named["splits"] = _listed(fields["shares"])
     return named
+
+
+def _listed(cents_by_uid: object) -> object:
+    """A map of cents as the contract's list; what is no map goes as it is, so that the parser says so."""
+    if not isinstance(cents_by_uid, Mapping):
+        return cents_by_uid
+    return [{"uid": uid, "amount": cents} for uid, cents in cents_by_uid.items()]
 
 
 def settlement(fields: Fields) -> Fields:

@@ -33,9 +33,9 @@ from runner.session import CallFailed
 from scripts import inside_runner
 from scripts.command import POSITIVE, subcommand
 from scripts.command import as_json as json_option
-from scripts.developing.rollout.answers import Clients
 from scripts.developing.rollout.stages import Failed, Plan, Stage, console, rehearse
 from scripts.developing.rollout.traffic import App
+from scripts.developing.rollout.verdicts import Clients
 from scripts.exits import Exit
 
 

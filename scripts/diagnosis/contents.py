@@ -10,12 +10,13 @@ from statistics import median
 from typing import Any
 
 from balance import adapter
-from balance.core.money import scale
+from balance.core.money import Unit
 from balance.database.firestore import Fields, Firestore, Snapshot
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind, Malformed, members, parse
 from scripts.diagnosis.findings import Finding, Level
-from scripts.diagnosis.sample import Sample, collection_of
+from scripts.diagnosis.sample import Sample
+from scripts.left_out import collection_of
 
 MANY = 0.1
 """Of so large a part of the documents something is no exception any more."""
@@ -74,7 +75,7 @@ def look(firestore: Firestore, settings: Settings, sample: Sample) -> Iterator[F
             yield Finding(
                 Level.NOTE if sample.chosen else Level.ERROR,
                 f"{collection}: no documents were found",
-                f"if your app has any, set {kind.upper()}S_COLLECTION in .env to where they are",
+                f"if your app has any, set {kind.parameter} in .env to where they are",
             )
             continue
         tally = tally_of(firestore, settings, kind, documents, sample.groups)
@@ -113,13 +114,12 @@ def tally_of(
             tally.posts_nothing += 1
         if found.split_mismatch:
             tally.mismatches.append(document.path)
-        _look_closer(
-            kind, document, {uid for p in found.postings for uid in (p.debtor, p.creditor)}, groups[found.group_id], tally
-        )
+        uids = {uid for posting in found.postings for uid in (posting.debtor, posting.creditor)}
+        _look_closer(kind, document, uids, groups[found.group_id], tally, settings.unit)
     return tally
 
 
-def _look_closer(kind: Kind, document: Snapshot, uids: set[str], group: Snapshot, tally: Tally) -> None:
+def _look_closer(kind: Kind, document: Snapshot, uids: set[str], group: Snapshot, tally: Tally, unit: Unit) -> None:
     if group.fields is None:
         tally.homeless.append(document.path)
     else:
@@ -128,7 +128,7 @@ def _look_closer(kind: Kind, document: Snapshot, uids: set[str], group: Snapshot
     fields = renamed(kind, document.fields or {}) or {}
     currency = str(fields.get("currency")).upper()
     tally.currencies[currency] += 1
-    if (scale(currency) or 1) > 1:
+    if unit.exponent(currency):
         splits = fields.get("splits")
         shares = [split.get("amount") for split in splits if isinstance(split, Mapping)] if isinstance(splits, list) else []
         tally.amounts += [amount for amount in (fields.get("amount"), *shares) if type(amount) in (int, float) and amount]

@@ -11,11 +11,13 @@ from google.api_core.exceptions import FailedPrecondition, GoogleAPICallError
 
 from balance.adapter import GROUP_ID_FIELD, MEMBERS_FIELD
 from balance.database.firestore import Firestore, Query, Snapshot
+from balance.documents import rules
 from balance.documents.balances import VERSION
 from balance.documents.judgement import Condition, judge
 from balance.documents.layout import Layout
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind
+from scripts.deployed import applied_at
 from scripts.diagnosis.findings import Finding, Level
 from scripts.diagnosis.sample import Sample
 from scripts.output import moment
@@ -46,12 +48,12 @@ def look(firestore: Firestore, settings: Settings, sample: Sample) -> Iterator[F
     yield from _of_balances(settings, sample, stored)
     if not found:
         yield Finding(
-            Level.WARNING,
-            f"none of {len(sample.chosen)} groups has a record of an event, though there are balances",
+            Level.NOTE,
+            f"none of {len(sample.chosen)} groups has a record of an event: no document was changed after its group's balance",
             "change an expense and run `balance show GROUP`: without a record within a minute the triggers do not run",
         )
         return
-    yield from _of_records(found)
+    yield from _of_records(settings, found)
     yield from _of_silence(layout, sample, records)
     yield from _of_ttl(firestore, settings, sample)
 
@@ -78,10 +80,10 @@ def _of_balances(settings: Settings, sample: Sample, stored: list[Snapshot]) -> 
         yield Finding(Level.OK, f"all {len(stored)} balances are current")
 
 
-def _of_records(found: list[Snapshot]) -> Iterator[Finding]:
-    newest = max(found, key=_applied_at)
+def _of_records(settings: Settings, found: list[Snapshot]) -> Iterator[Finding]:
+    newest = max(found, key=applied_at)
     fields = newest.fields or {}
-    age = newest.read_time - _applied_at(newest)
+    age = newest.read_time - applied_at(newest)
     version = fields.get("version")
     if version != VERSION:
         yield Finding(
@@ -89,6 +91,13 @@ def _of_records(found: list[Snapshot]) -> Iterator[Finding]:
             f"the deployed functions wrote version {version} last ({moment(fields.get('appliedAt'))});"
             f" this checkout is of version {VERSION}",
             "use the checkout that was deployed, or deploy this one, then rebuild everything (docs/rollout.md, A new version)",
+        )
+    elif fields.get("rules") != (mine := str(rules.current(settings))):
+        yield Finding(
+            Level.ERROR,
+            f"the deployed functions read documents by the rules {fields.get('rules')} ({moment(fields.get('appliedAt'))});"
+            f" the adapter and the parameters here are the rules {mine}",
+            "name the folder that was deployed with --source, or deploy this one: balances heal by themselves then",
         )
     else:
         yield Finding(Level.OK, f"the functions run version {VERSION}; the newest record is {_age(age)} old")
@@ -104,7 +113,7 @@ def _of_silence(layout: Layout, sample: Sample, records: dict[str, Snapshot | No
             written = document.update_time
             if record is None or written is None:
                 continue
-            if written > _applied_at(record) + PATIENCE and written < document.read_time - PATIENCE:
+            if written > applied_at(record) + PATIENCE and written < document.read_time - PATIENCE:
                 silent.append(document.path)
     if silent:
         yield Finding(
@@ -153,11 +162,6 @@ def _of_indexes(firestore: Firestore, settings: Settings, sample: Sample) -> Ite
                 yield Finding(
                     Level.UNKNOWN, f"the query for {what} failed: {error.message}", "see that you may read the database"
                 )
-
-
-def _applied_at(record: Snapshot) -> datetime:
-    time: Any = (record.fields or {}).get("appliedAt")
-    return time if isinstance(time, datetime) else record.read_time
 
 
 def _age(age: timedelta) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from emulator.engine import Settings
 from tests.e2e.node import NODE_CLIENT, node_with
 from tests.integration.served import PROJECT, Served, served
 
@@ -24,7 +25,7 @@ def node() -> str:
 @pytest.fixture
 def server() -> Iterator[Served]:
     """A running server."""
-    with served() as running:
+    with served(Settings()) as running:
         yield running
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from balance.core.ledger import Ledger
-from scripts.developing.rollout.answers import OLDEST, Answer, age_of, essence_of
 from scripts.developing.rollout.traffic import Timeline
+from scripts.developing.rollout.verdicts import OLDEST, Answer, age_of, essence_of
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

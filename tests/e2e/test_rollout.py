@@ -21,7 +21,7 @@ from balance.documents.settings import Settings
 from balance.operations.reconcile import State, check
 from runner.session import Session, call, running
 from scripts.cli import main
-from scripts.developing.rollout.answers import essence
+from scripts.developing.rollout.verdicts import essence
 from scripts.unsigned_token import unsigned_token
 from tests.integration.deployment import expense
 

@@ -17,7 +17,6 @@ from balance.database.firestore import Directory
 from balance.database.sdk import connect
 from balance.documents.changes import Result
 from balance.documents.settings import Settings
-from balance.documents.sources import Kind
 from balance.protocol.bookkeeper import Bookkeeper
 from balance.protocol.events import SourceEvent, Version, effect
 from tests.integration.served import PROJECT, Served, served
@@ -66,7 +65,8 @@ class Deployment:
             event_time = reference.delete()
         else:
             after = Version(fields, reference.set(fields).update_time)
-        kind = Kind.EXPENSE if path.startswith("expenses/") else Kind.SETTLEMENT
+        kind = self.settings.layout.kind(path)
+        assert kind is not None, f"{path} is in none of the app's collections"
         return SourceEvent(event_id=uuid4().hex, time=event_time, source=path, kind=kind, before=before, after=after)
 
     def expense(self, group_id: str, paid_by: str = "a", currency: str = "USD", **shares: float) -> SourceEvent:

@@ -24,6 +24,7 @@ UIDS = st.sampled_from(["a", "b", "c", "d.e/f", "ü`'\"", "🍕", "__x__", "", "
 AMOUNTS = st.one_of(
     st.integers(0, 1_000),
     st.floats(0, 1_000),
+    st.floats(-1_000, 0),
     st.sampled_from([-1, -0.0, True, float("nan"), float("inf"), 10**12, 10**12 + 1, 1e300, "12.5", "1e3", "", "9" * 30, None]),
 )
 CURRENCIES = st.sampled_from(["USD", "usd", "JPY", "KWD", "CLF", "XAU", "", "🍕", "ſUSD"])
@@ -43,12 +44,12 @@ def documents(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[di
     return st.builds(lambda ours, theirs: {**theirs, **ours}, complete | known, others)
 
 
-DELETED_AT = st.integers(0, 5).flatmap(lambda dice: VALUES if dice == 0 else st.none())
+DELETED_AT = st.integers(0, 5).flatmap(lambda dice: VALUES if dice == 0 else st.none() | st.just(False))
 SPLITS = st.lists(sometimes(documents({"uid": sometimes(UIDS), "amount": sometimes(AMOUNTS)})), max_size=5)
 EXPENSES = documents(
     {
         "groupId": sometimes(GROUP_IDS),
-        "paidBy": sometimes(UIDS),
+        "paidBy": sometimes(UIDS | SPLITS),
         "amount": sometimes(AMOUNTS),
         "currency": sometimes(CURRENCIES),
         "splits": sometimes(SPLITS),
@@ -73,16 +74,33 @@ GOOD_AMOUNTS = (
 )
 GOOD_GROUPS = st.sampled_from(["g1", "g2", "grüppe"])
 GOOD_CURRENCIES = st.sampled_from(["USD", "jpy", "KWD"])
-GOOD_EXPENSES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {
-        "groupId": GOOD_GROUPS,
-        "paidBy": GOOD_UIDS,
-        "amount": GOOD_AMOUNTS,
-        "currency": GOOD_CURRENCIES,
-        "splits": st.lists(st.fixed_dictionaries({"uid": GOOD_UIDS, "amount": GOOD_AMOUNTS}), max_size=5),
-    },
-    optional={"deletedAt": st.none() | RECENT, "note": SCALARS},
-)
+SIGNED_AMOUNTS = GOOD_AMOUNTS | st.integers(-1_000, -1) | st.floats(-1_000, 0) | st.sampled_from([-0.005, "-12.50", "-0.0049"])
+GOOD_SPLITS = st.lists(st.fixed_dictionaries({"uid": GOOD_UIDS, "amount": SIGNED_AMOUNTS}), max_size=5)
+
+
+@st.composite
+def payers(draw: st.DrawFn, splits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Payers who add up to the splits: the same amounts, of others, and something that one of them pays for another."""
+    paid = [{"uid": draw(GOOD_UIDS), "amount": split["amount"]} for split in draw(st.permutations(splits))]
+    lent = draw(st.integers(-500, 500))
+    return [*paid, {"uid": draw(GOOD_UIDS), "amount": lent}, {"uid": draw(GOOD_UIDS), "amount": -lent}]
+
+
+@st.composite
+def good_expenses(draw: st.DrawFn) -> dict[str, Any]:
+    """Paid by one or by several, with refunds and shares that are no whole minor units."""
+    splits = draw(GOOD_SPLITS)
+    return {
+        "groupId": draw(GOOD_GROUPS),
+        "paidBy": draw(GOOD_UIDS | payers(splits)),
+        "amount": draw(SIGNED_AMOUNTS),
+        "currency": draw(GOOD_CURRENCIES),
+        "splits": splits,
+        **draw(st.fixed_dictionaries({}, optional={"deletedAt": st.none() | st.booleans() | RECENT, "note": SCALARS})),
+    }
+
+
+GOOD_EXPENSES: st.SearchStrategy[dict[str, Any]] = good_expenses()
 GOOD_SETTLEMENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "groupId": GOOD_GROUPS,
@@ -91,5 +109,5 @@ GOOD_SETTLEMENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "amount": GOOD_AMOUNTS,
         "currency": GOOD_CURRENCIES,
     },
-    optional={"deletedAt": st.none() | RECENT},
+    optional={"deletedAt": st.none() | st.booleans() | RECENT},
 )

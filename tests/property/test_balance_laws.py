@@ -29,7 +29,7 @@ CIRCLES = st.integers(1, 9).map(lambda amount: {("a", "b"): amount, ("b", "c"): 
 LEDGERS: st.SearchStrategy[Ledger] = st.dictionaries(
     st.sampled_from(CURRENCIES), st.dictionaries(PAIRS, AMOUNTS, min_size=1, max_size=8) | CIRCLES, max_size=3
 )
-UNITS = st.sampled_from(Unit)
+UNITS = st.sampled_from([Unit.MAJOR, Unit.MINOR, Unit(own=(("BTC", 8), ("POINTS", 0)))])
 STORED_LEVELS = st.sampled_from([Detail.PAIRS, Detail.NETS])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from hypothesis import given, settings
@@ -12,11 +13,22 @@ from balance.core.money import MAX_AMOUNT_MINOR, Unit
 from balance.documents import balances, records
 from balance.documents.balances import CorruptBalance, Stored
 from balance.documents.records import CorruptRecord, Record
-from balance.documents.sources import NOTHING, Kind, Malformed, Parsed, Transaction, is_document_id, members, parse, uid_fault
+from balance.documents.sources import (
+    MAX_SPLITS,
+    NOTHING,
+    Kind,
+    Malformed,
+    Parsed,
+    Transaction,
+    is_document_id,
+    members,
+    parse,
+    uid_fault,
+)
 from balance.protocol import faults
 from tests.property.firestore_values import EXPENSES, RECENT, SETTLEMENTS, TEXT, VALUES, documents, sometimes
 
-UNITS = st.sampled_from(Unit)
+UNITS = st.sampled_from([Unit.MAJOR, Unit.MINOR, Unit(own=(("BTC", 8), ("POINTS", 0)))])
 FIELDS = {
     Kind.EXPENSE: {"groupId", "paidBy", "amount", "currency", "splits"},
     Kind.SETTLEMENT: {"groupId", "payerId", "payeeId", "amount", "currency"},
@@ -25,19 +37,21 @@ FIELDS = {
 
 def check(kind: Kind, fields: dict[str, Any], found: Parsed) -> None:
     """What every answer promises."""
-    if fields.get("deletedAt") is not None:
+    deleted_at = fields.get("deletedAt")
+    if deleted_at is True or isinstance(deleted_at, datetime):
         assert found == NOTHING
     elif isinstance(found, Malformed):
-        assert found.field.partition("[")[0] in FIELDS[kind]
+        assert (found.field == "deletedAt") == (deleted_at is not None and deleted_at is not False)
+        assert found.field.partition("[")[0] in FIELDS[kind] | {"deletedAt"}
         assert 0 < len(found.reason) < 100
-        assert (found.group_id is None) == (found.field == "groupId")
+        assert found.group_id is not None or found.field in ("groupId", "deletedAt")
     else:
         assert isinstance(found, Transaction)
         assert found.group_id == fields["groupId"]
         for posting in found.postings:
             assert type(posting.amount_minor) is int
-            assert 0 < posting.amount_minor <= MAX_AMOUNT_MINOR
-            assert posting.currency in EXPONENTS
+            assert 0 < posting.amount_minor <= MAX_AMOUNT_MINOR * MAX_SPLITS
+            assert posting.currency in {*EXPONENTS, "BTC", "POINTS"}
             assert posting.debtor != posting.creditor
             assert uid_fault(posting.debtor) is None is uid_fault(posting.creditor)
     if found.group_id is not None:

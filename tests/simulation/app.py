@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Protocol, TypeVar
 
@@ -20,20 +21,24 @@ Log = Callable[[str, str], None]
 _WritePb = types.Write.pb()
 
 AMOUNTS: tuple[object, ...] = (1, 1, 1, 2, 3, 5, 10, 2.5, 0.1, "4", "3.335", 0)
+SHARES: tuple[object, ...] = (*AMOUNTS, 10 / 3, 10 / 3, 4.285714285714286, "0.005", 0.0005, -1, -2, -2.5, -10 / 3, "-0.005")
+"""Of an expense: thirds, sevenths and refunds, too."""
 MALFORMED: tuple[tuple[str, object], ...] = (
     ("amount", None),
     ("amount", True),
     ("amount", -1),
     ("amount", "1,5"),
     ("amount", float("nan")),
-    ("amount", 10**13),
+    ("amount", 10**16),
     ("currency", "XXX"),
     ("currency", 7),
     ("groupId", ""),
     ("groupId", "a/b"),
     ("groupId", 5),
+    ("deletedAt", "2020-01-01"),
+    ("deletedAt", 0),
 )
-LONG_AGO = "2020-01-01"
+DELETED: tuple[object, ...] = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC), True)
 
 
 class Database(Protocol):
@@ -126,14 +131,17 @@ class App:
         changed = dict(present)
         if roll < 0.22:
             return _WritePb(delete=ROOT + path)
-        if present.get("deletedAt") is not None:
+        if present.get("deletedAt"):
             if roll < 0.75:
-                del changed["deletedAt"]
+                if random.random() < 0.5:
+                    changed["deletedAt"] = False
+                else:
+                    del changed["deletedAt"]
             elif roll < 0.9:
                 changed["amount"] = self._one_of(AMOUNTS)
             return self._set(path, changed)
         if roll < 0.36:
-            changed["deletedAt"] = LONG_AGO
+            changed["deletedAt"] = self._one_of(DELETED)
         elif roll < 0.41:
             changed = self._malformed(path)
         elif roll < 0.51:
@@ -158,15 +166,28 @@ class App:
         if self._random.random() < 0.2:
             data["currency"] = data["currency"].lower()
         if self._random.random() < 0.5:
-            data["deletedAt"] = None
+            data["deletedAt"] = one_of((None, False))
         if path.split("/")[-2] == "expenses":
             sharers = [user for user in users if self._random.random() < 0.7] or users
-            data |= {"paidBy": one_of(users), "splits": [{"uid": user, "amount": one_of(AMOUNTS)} for user in sharers]}
+            amounts = one_of((AMOUNTS, SHARES))
+            splits = [{"uid": user, "amount": one_of(amounts)} for user in sharers]
+            data |= {"paidBy": one_of(users) if self._random.random() < 0.7 else self._payers(splits), "splits": splits}
         else:
             payer = one_of(users)
             others = [user for user in users if user != payer] if self._random.random() < 0.9 else users
             data |= {"payerId": payer, "payeeId": one_of(others)}
         return data
+
+    def _payers(self, splits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Several payers who add up to the splits, now and then not."""
+        paid = [{"uid": self._one_of(self._scene.users), "amount": split["amount"]} for split in splits]
+        roll = self._random.random()
+        if roll < 0.1:
+            paid[0]["amount"] = self._one_of(SHARES)
+        elif roll < 0.5:
+            lent = self._one_of((1, 3, 2.5))
+            paid += [{"uid": self._one_of(self._scene.users), "amount": amount} for amount in (lent, -lent)]
+        return paid
 
     def _malformed(self, path: str) -> dict[str, Any]:
         name, value = self._one_of(MALFORMED)
@@ -210,6 +231,8 @@ def _encode(message: Any, value: Any) -> None:
             message.double_value = value
         case str():
             message.string_value = value
+        case datetime():
+            message.timestamp_value.FromDatetime(value)
         case list():
             message.array_value.SetInParent()
             for item in value:

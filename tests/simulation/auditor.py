@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
 
 EXPONENTS = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
@@ -65,10 +65,13 @@ class Rules:
 
 def read(path: str, data: Mapping[str, Any], rules: Rules) -> Reading:
     """What the document at this path says; `data` are its fields."""
-    if data.get("deletedAt") is not None:
-        return Reading()
     segments = path.split("/")
     group = segments[1] if rules.nested else data.get("groupId")
+    deleted_at = data.get("deletedAt")
+    if deleted_at is True or isinstance(deleted_at, datetime):
+        return Reading()
+    if deleted_at is not None and deleted_at is not False:
+        return Reading(fault=Fault(group if _is_id(group) else None, frozenset({"deletedAt"})))
     if not _is_id(group):
         return Reading(fault=Fault(None, frozenset({"groupId"})))
     wrong: set[str] = set()
@@ -77,40 +80,83 @@ def read(path: str, data: Mapping[str, Any], rules: Rules) -> Reading:
     decimals = rules.decimals(currency)
     if decimals is None:
         wrong.add("currency")
+    unit = _UNITS[decimals or 0]
 
     def amount(value: object, name: str) -> Decimal:
         number = _number(value)
-        if number is None:
+        if number is None or abs(number) > 10**14 * unit:
             wrong.add(name)
             return Decimal(0)
-        rounded = number.quantize(_UNITS[decimals or 0], rounding=ROUND_HALF_UP)
-        if rounded.scaleb(decimals or 0) > 10**12:
-            wrong.add(name)
-        return rounded
+        return number
 
-    debts = []
-    if segments[-2] == "expenses":
-        payer = _uid(data, "paidBy", wrong)
-        amount(data.get("amount"), "amount")
-        splits = data.get("splits")
-        if not isinstance(splits, list):
-            wrong.add("splits")
-            splits = []
-        for index, split in enumerate(splits):
-            if not isinstance(split, dict):
-                wrong.add(f"splits[{index}]")
+    def shares(name: str) -> list[tuple[str, Decimal]]:
+        found = []
+        entries = data.get(name)
+        if not isinstance(entries, list):
+            wrong.add(name)
+            return []
+        for index, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                wrong.add(f"{name}[{index}]")
                 continue
             inner: set[str] = set()
-            debtor = _uid(split, "uid", inner)
-            wrong |= {f"splits[{index}].{name}" for name in inner}
-            debts.append((debtor, payer, amount(split.get("amount"), f"splits[{index}].amount")))
+            uid = _uid(entry, "uid", inner)
+            wrong.update(f"{name}[{index}].{field}" for field in inner)
+            found.append((uid, amount(entry.get("amount"), f"{name}[{index}].amount")))
+        return _rounded_together(found, unit)
+
+    debts: list[tuple[str, str, Decimal]] = []
+    whole = amount(data.get("amount"), "amount")
+    if segments[-2] == "expenses":
+        splits = shares("splits")
+        if isinstance(data.get("paidBy"), list):
+            paid = shares("paidBy")
+        else:
+            paid = [(_uid(data, "paidBy", wrong), sum((share for _, share in splits), Decimal(0)))]
+        if splits:
+            nets: dict[str, Decimal] = {}
+            for uid, share in [*paid, *((uid, -share) for uid, share in splits)]:
+                nets[uid] = nets.get(uid, Decimal(0)) + share
+            if sum(nets.values(), Decimal(0)):
+                wrong.add("paidBy")
+            else:
+                debts = _matched(nets)
     else:
         paid_by, paid_to = _uid(data, "payerId", wrong), _uid(data, "payeeId", wrong)
-        debts.append((paid_to, paid_by, amount(data.get("amount"), "amount")))
+        if whole < 0:
+            wrong.add("amount")
+        debts.append((paid_to, paid_by, whole.quantize(unit, rounding=ROUND_HALF_UP)))
     if wrong:
         return Reading(fault=Fault(group, frozenset(wrong)))
     assert currency is not None
     return Reading(group, currency, tuple(debts))
+
+
+def _rounded_together(shares: list[tuple[str, Decimal]], unit: Decimal) -> list[tuple[str, Decimal]]:
+    """Each rounded down; then those that lost most get a unit more, until the sum is the rounded sum of all."""
+    missing = sum((share for _, share in shares), Decimal(0)).quantize(unit, rounding=ROUND_HALF_UP)
+    rounded = []
+    for _, share in shares:
+        rounded.append(share.quantize(unit, rounding=ROUND_FLOOR))
+        missing -= rounded[-1]
+    for _, _, index in sorted((rounded[index] - share, uid, index) for index, (uid, share) in enumerate(shares)):
+        if missing > 0:
+            rounded[index] += unit
+            missing -= unit
+    return [(uid, share) for (uid, _), share in zip(shares, rounded, strict=True)]
+
+
+def _matched(nets: dict[str, Decimal]) -> list[tuple[str, str, Decimal]]:
+    """The first debtor pays the first creditor what both allow, until nobody owes anything."""
+    left, debts = dict(nets), []
+    while any(left.values()):
+        debtor = min(uid for uid, net in left.items() if net < 0)
+        creditor = min(uid for uid, net in left.items() if net > 0)
+        paid = min(-left[debtor], left[creditor])
+        left[debtor] += paid
+        left[creditor] -= paid
+        debts.append((debtor, creditor, paid))
+    return debts
 
 
 def _is_id(value: object) -> bool:
@@ -127,11 +173,11 @@ def _uid(data: Mapping[str, Any], name: str, wrong: set[str]) -> str:
 
 def _number(value: object) -> Decimal | None:
     if isinstance(value, str):
-        return Decimal(value) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII) else None
+        return Decimal(value) if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value, re.ASCII) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     number = Decimal(repr(value))
-    return number if number.is_finite() and number >= 0 else None
+    return number if number.is_finite() else None
 
 
 def expected_debts(readings: Iterable[Reading], group: str) -> Debts:

@@ -350,7 +350,7 @@ MUTANTS = (
                 "    except UnreadablePast:\n        return {}",
             ),
         ),
-        killed_by=(9, 209, 263),
+        killed_by=(1448, 1817, 2180),
     ),
     Mutant(
         "malformed-side-stops-delta",

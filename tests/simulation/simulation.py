@@ -477,7 +477,7 @@ class Simulation:
 
     def _source_event(self, event: Event, copy: Product, id_: str, time_us: int) -> Any:
         """The event as the product's trigger would have it."""
-        kind = copy.sources.Kind.EXPENSE if "expenses/" in event.source else copy.sources.Kind.SETTLEMENT
+        kind = next(kind for kind in copy.sources.Kind if event.source.split("/")[-2] == kind.collections)
         before, after = event.change.before, event.change.after
         if self.profile.real_codec:
             data = _EventDataPb()

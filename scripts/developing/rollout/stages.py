@@ -22,8 +22,8 @@ from balance.documents.settings import Settings
 from balance.operations.reconcile import State
 from balance.protocol.rebuild import read_history
 from runner.session import call
-from scripts.developing.rollout.answers import OLDEST, Clients, age_of, essence, essence_of
 from scripts.developing.rollout.traffic import App
+from scripts.developing.rollout.verdicts import OLDEST, Clients, age_of, essence, essence_of
 from scripts.source import ROOT
 
 SWITCHED = (

@@ -12,7 +12,10 @@ from google.cloud import firestore
 
 from balance.core.ledger import Ledger, post
 from balance.core.money import Unit
-from balance.documents.sources import Kind, Transaction, parse
+from balance.documents.layout import Layout
+from balance.documents.sources import Transaction, parse
+
+_LAYOUT = Layout()
 
 MEMBERS = ("ana", "bo", "chidi", "dara", "elif")
 CURRENCIES = ("EUR", "USD", "JPY")
@@ -93,8 +96,7 @@ class App:
     def _note(self, group_id: str, committed: datetime) -> None:
         ledger: Ledger = {}
         for path, fields in self._documents[group_id].items():
-            kind = Kind.EXPENSE if path.startswith("expenses/") else Kind.SETTLEMENT
-            parsed = parse(kind, fields, Unit.MAJOR)
+            parsed = parse(_LAYOUT.kind(path), fields, Unit.MAJOR)
             assert isinstance(parsed, Transaction), f"{path} is malformed: {parsed}"
             post(ledger, parsed.postings)
         timeline = self.timelines[group_id]

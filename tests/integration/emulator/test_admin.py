@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -241,6 +242,33 @@ def test_injected_faults_reach_the_client(clean: Emulator) -> None:
     assert clean.ok("GET", "/faults") == {"faults": []}, "its one time is over"
 
 
+def test_queries_are_held_to_an_index_file(tmp_path: Path) -> None:
+    fields = [{"fieldPath": "a", "order": "ASCENDING"}, {"fieldPath": "b", "order": "ASCENDING"}]
+    file = tmp_path / "firestore.indexes.json"
+    file.write_text(json.dumps({"indexes": [{"collectionGroup": "c", "queryScope": "COLLECTION", "fields": fields}]}))
+    with emulator("--indexes", str(file)) as running:
+        equal = running.client().collection("c").where(filter=firestore.FieldFilter("a", "==", 1))
+        assert list(equal.order_by("b").stream()) == []
+        with pytest.raises(exceptions.FailedPrecondition, match=r'requires an index.*"z"'):
+            list(equal.order_by("z").stream())
+        with pytest.raises(exceptions.FailedPrecondition):
+            equal.order_by("z").count().get()
+
+
+def test_streams_are_counted_and_ended(clean: Emulator) -> None:
+    assert clean.ok("GET", "/streams") == {"listen": 0, "write": 0, "targets": 0}
+    seen: queue.Queue[Any] = queue.Queue()
+    watch = clean.client().document("a/b").on_snapshot(lambda documents, *_: seen.put([each.to_dict() for each in documents]))
+    assert seen.get(timeout=20) == []
+    assert clean.ok("GET", "/streams") == {"listen": 1, "write": 0, "targets": 1}
+    assert clean.ok("DELETE", "/streams") == {"ended": 1}
+    clean.client().document("a/b").set({"x": 1})
+    assert seen.get(timeout=20) == [{"x": 1}], "the client came back"
+    clean.ok("DELETE", "/data")
+    assert seen.get(timeout=20) == []
+    watch.unsubscribe()
+
+
 def test_clearing_drops_documents_and_events_of_all_databases_or_documents_of_one(clean: Emulator, function: Function) -> None:
     function.status = 500
     clean.ok("POST", "/triggers", {"pattern": "a/{b}", "url": function.url})
@@ -352,6 +380,8 @@ def test_a_port_that_is_taken_is_an_error_with_a_message() -> None:
         (["--trigger", "a/{b}"], "PATTERN=URL"),
         (["--mode", "none"], "--mode"),
         (["--attempts", "0"], "--attempts"),
+        (["--indexes", "nowhere.json"], "cannot read nowhere.json"),
+        (["--indexes", str(ROOT / "deploy" / "README.md")], "no JSON"),
     ],
 )
 def test_wrong_usage_is_explained(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

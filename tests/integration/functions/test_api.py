@@ -15,6 +15,7 @@ from balance.core.ledger import Ledger
 from balance.documents import balances
 from balance.documents.balances import VERSION
 from balance.documents.settings import Settings
+from balance.functions import api as api_module
 from balance.operations import log
 from emulator.faults import Fault
 from scripts.unsigned_token import unsigned_token
@@ -118,6 +119,14 @@ def test_a_stored_balance_is_told_with_a_row_for_each_member(api: ReadApi) -> No
     assert api.logged[0]["ms"] > 0
 
 
+def test_how_many_documents_are_left_out_is_told(api: ReadApi) -> None:
+    dinner(api)
+    for number in range(2):
+        api.expense("g1", "ana", {"bo": True}, name=f"odd-{number}")
+    assert api.balance("g1")["faults"] == 2, "recalculated"
+    assert (api.balance("g1")["source"], api.balance("g1")["faults"]) == ("precomputed", 2)
+
+
 def test_members_may_be_a_map_keyed_by_uid(api: ReadApi) -> None:
     api.rebuild(dinner(api))
     api.database.document("groups/g1").set({"members": {"ana": {"role": "owner"}, "éva.o'x/`": True}})
@@ -165,6 +174,9 @@ BENT = {
     "no asOf": _set(asOf="yesterday"),
     "asOf to come": _set(asOf=datetime.now(UTC) + timedelta(days=2)),
     "detail": _set(detail="all"),
+    "other rules": _set(rules="0:other"),
+    "an earlier incarnation": _set(incarnation=datetime(2020, 1, 1, tzinfo=UTC)),
+    "a count of faults that is none": _set(faults=-1),
 }
 
 
@@ -186,8 +198,12 @@ def test_a_balance_that_cannot_be_trusted_is_rebuilt_and_counted(
 
 @pytest.mark.parametrize(
     ("fields", "cause"),
-    [({"version": VERSION + 1}, "newer"), ({"detail": "none", "balancesByCurrency": {}, "simplifiedDebts": []}, "none")],
-    ids=["newer", "none"],
+    [
+        ({"version": VERSION + 1}, "newer"),
+        ({"rules": "1:higher"}, "newer"),
+        ({"detail": "none", "balancesByCurrency": {}, "simplifiedDebts": []}, "none"),
+    ],
+    ids=["newer", "of a higher epoch", "none"],
 )
 def test_a_balance_of_newer_code_or_without_detail_is_recalculated_and_left_alone(
     api: ReadApi, fields: dict[str, Any], cause: str
@@ -527,6 +543,35 @@ def test_a_debt_is_explained_by_pairs_and_these_by_transactions(api: ReadApi) ->
     assert reverse["pairs"] == dollars["pairs"]
 
 
+def test_refunds_several_payers_and_thirds_are_explained_by_what_they_do_to_each_pair(api: ReadApi) -> None:
+    api.group("g1", "ana", "bo", "cy")
+
+    def write(name: str, paid_by: object, **shares: float) -> None:
+        splits = [{"uid": uid, "amount": amount} for uid, amount in shares.items()]
+        fields = {"groupId": "g1", "paidBy": paid_by, "amount": sum(shares.values()), "currency": "USD", "splits": splits}
+        api.database.document(f"expenses/{name}").set(fields)
+
+    write("bill", "ana", ana=30, bo=30, cy=30)
+    write("refund", "ana", ana=-10, bo=-10, cy=-10)
+    write("two-payers", [{"uid": "ana", "amount": 4}, {"uid": "bo", "amount": 8}], ana=4, bo=4, cy=4)
+    write("thirds", "ana", ana=10 / 3, bo=10 / 3, cy=10 / 3)
+
+    dollars = api.get("/groups/g1/explain?from=bo&to=ana").json["byCurrency"]["USD"]
+    told = {
+        (pair["from"]["uid"], pair["to"]["uid"]): (
+            pair["amount"],
+            {part["source"].removeprefix("expenses/"): part["amount"] for part in pair["transactions"]},
+        )
+        for pair in dollars["pairs"]
+    }
+    assert told == {
+        ("bo", "ana"): (23.33, {"bill": 30, "refund": -10, "thirds": 3.33}),
+        ("cy", "ana"): (23.33, {"bill": 30, "refund": -10, "thirds": 3.33}),
+        ("cy", "bo"): (4, {"two-payers": 4}),
+    }
+    assert dollars["netBalances"] == {"bo": -19.33, "ana": 46.66}
+
+
 def test_a_users_own_net_balance_is_explained(api: ReadApi) -> None:
     dinner(api)
     dollars = api.get("/groups/g1/explain?from=ana&to=ana").json["byCurrency"]["USD"]
@@ -548,23 +593,213 @@ def test_between_strangers_there_is_nothing_to_explain(api: ReadApi) -> None:
     assert api.get("/groups/g1/explain?from=dara&to=x%2Fy").json["byCurrency"] == {}
 
 
-def test_explanations_are_bounded_and_add_up(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balance.operations.explain.MAX_TRANSACTIONS_PER_PAIR", 10)
+def test_explanations_come_page_by_page_and_add_up(api: ReadApi) -> None:
     api.group("g1", "ana", "bo", "chidi")
     for number in range(60):
         payer, other = [("ana", "bo"), ("bo", "ana"), ("chidi", "ana")][number % 3]
         api.expense("g1", payer, {other: (number * 37 % 50 + 1) / 4}, "USD")
-    dollars = api.get("/groups/g1/explain?from=bo&to=ana").json["byCurrency"]["USD"]
-    nets = dict.fromkeys(("bo", "ana"), 0.0)
-    for pair in dollars["pairs"]:
-        assert len(pair["transactions"]) == 10
-        told = sum(t["amount"] for t in pair["transactions"])
-        assert told + pair["leftOut"]["amount"] == pair["amount"] > 0
-        assert pair["leftOut"]["count"] in (10, 30)
-        for uid, sign in ((pair["from"]["uid"], -1), (pair["to"]["uid"], 1)):
-            if uid in nets:
-                nets[uid] += sign * pair["amount"]
-    assert nets == dollars["netBalances"]
+    told: dict[tuple[str, str], float] = {}
+    sources: list[str] = []
+    page = api.get("/groups/g1/explain?from=bo&to=ana&pageSize=25").json
+    pages = [page]
+    while page["nextPageToken"] is not None:
+        page = api.get(f"/groups/g1/explain?from=bo&to=ana&pageSize=25&pageToken={page['nextPageToken']}").json
+        pages.append(page)
+    assert [sum(len(pair["transactions"]) for pair in page["byCurrency"]["USD"]["pairs"]) for page in pages] == [25, 25, 10]
+    for page in pages:
+        dollars = page["byCurrency"]["USD"]
+        nets = dict.fromkeys(("bo", "ana"), 0.0)
+        for pair in dollars["pairs"]:
+            key = (pair["from"]["uid"], pair["to"]["uid"])
+            told[key] = told.get(key, 0.0) + sum(t["amount"] for t in pair["transactions"])
+            assert told[key] + pair["leftOut"]["amount"] == pair["amount"] > 0
+            sources += [t["source"] for t in pair["transactions"]]
+            for uid, sign in ((key[0], -1), (key[1], 1)):
+                if uid in nets:
+                    nets[uid] += sign * pair["amount"]
+        assert nets == dollars["netBalances"]
+    assert len(sources) == len(set(sources)) == 60
+    assert all(pair["leftOut"] == {"count": 0, "amount": 0} for pair in pages[-1]["byCurrency"]["USD"]["pairs"])
+
+
+@pytest.mark.parametrize("token", ["x", "", "W10", "WzEsMiwzLDQsNV0", "!!!", "WyIyMDI2LTAxLTAxIiwiYSIsImIiLCJjIiwiZCJd"])
+def test_a_page_token_of_an_explanation_must_be_one_that_was_given(api: ReadApi, token: str) -> None:
+    dinner(api)
+    assert api.get(f"/groups/g1/explain?from=ana&to=bo&pageToken={token}").status_code == 400
+
+
+def test_an_explanation_tells_what_is_in_no_sum(api: ReadApi) -> None:
+    dinner(api)
+    api.database.document("expenses/odd").set({"groupId": "g1", "amount": "?"})
+    assert api.get("/groups/g1/explain?from=ana&to=bo").json["faults"] == 1
+
+
+# --------------------------------------------------------------------------------------------------- what a caller may cost
+
+
+def test_equal_explanations_are_read_once_while_the_balance_stands(api: ReadApi) -> None:
+    dinner(api)
+    api.rebuild("g1")
+    api.forget()
+    for _ in range(5):
+        assert api.get("/groups/g1/explain?from=bo&to=ana").status_code == 200
+    assert api.rpcs()["RunQuery"] == 2, "expenses and settlements, once"
+    api.expense("g1", "ana", {"bo": 1})
+    api.rebuild("g1")
+    api.forget()
+    assert api.get("/groups/g1/explain?from=bo&to=ana").status_code == 200
+    assert api.rpcs()["RunQuery"] == 2
+
+
+def test_a_group_without_detail_is_recalculated_once_until_its_balance_changes(api: ReadApi) -> None:
+    api.group("g1", "ana", "bo")
+    for _ in range(11):
+        api.expense("g1", "ana", {"bo": 10**12}, "JPY")
+        api.database.collection("expenses").add(
+            {"groupId": "g1", "paidBy": "ana", "amount": 1, "currency": "JPY", "splits": [{"uid": "bo", "amount": 10**14}] * 2}
+        )
+    api.rebuild("g1")
+    stored = api.stored("g1")
+    assert stored is not None
+    assert stored["detail"] == "none"
+    api.forget()
+    for _ in range(5):
+        assert api.balance("g1")["detail"] == "nets"
+    assert api.rpcs()["RunQuery"] == 2
+
+
+def test_who_causes_too_many_reads_waits_and_nobody_else_does(make: Callable[..., ReadApi]) -> None:
+    api = make(READS_PER_MINUTE="100")
+    api_module._budgets_of.cache_clear()
+    api.group("g1", "ana", "bo")
+    for number in range(60):
+        api.expense("g1", "ana", {"bo": 1}, name=f"e{number}")
+    for size in (1, 2, 3, 4):
+        response = api.get(f"/groups/g1/explain?from=bo&to=ana&pageSize={size}")
+        assert response.status_code == (200 if size < 3 else 429), size
+    assert response.json["error"]["code"] == "TOO_MANY_READS"
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert api.get("/groups/g1/explain?from=bo&to=ana&pageSize=5", "bo").status_code == 200
+    assert api.counters().count("throttled") == 2
+
+
+def test_a_list_tells_which_groups_were_not_read_for_want_of_budget(make: Callable[..., ReadApi]) -> None:
+    api = make(READS_PER_MINUTE="100")
+    api_module._budgets_of.cache_clear()
+    api.group("g1", "ana", "bo")
+    api.group("g2", "ana", "bo")
+    api.expense("g2", "ana", {"bo": 1})
+    api.rebuild("g2")
+    for _ in range(3):
+        api.expense("g1", "ana", {"bo": 1})
+    api_module._budgets().charge("ana", 200)
+    missing, stored = api.get("/balances").json["groups"]
+    assert missing["error"]["code"] == "TOO_MANY_READS"
+    assert stored["netByCurrency"] == {"USD": 1}
+
+
+def test_a_new_group_is_no_fallback(api: ReadApi) -> None:
+    api.group("g1", "ana")
+    assert api.balance("g1")["source"] == "precomputed"
+    assert "fallbackCalculations" not in api.counters()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/groups/g1/balance?include=x", "include"),
+        ("/balances?page=2", "page"),
+        ("/totals?currency=EUR", "currency"),
+        ("/groups/g1/explain?from=ana&to=bo&depth=1", "depth"),
+    ],
+)
+def test_unknown_parameters_are_refused_by_name(api: ReadApi, path: str, name: str) -> None:
+    dinner(api)
+    response = api.get(path)
+    assert response.status_code == 400
+    assert repr(name) in response.json["error"]["message"]
+
+
+# ------------------------------------------------------------------------------------------------------- lists and totals
+
+
+@pytest.mark.parametrize(("deleted_at", "is_listed"), [(None, True), (False, True), (True, False), (datetime.now(UTC), False)])
+def test_deleted_groups_are_left_out_of_lists(api: ReadApi, deleted_at: object, is_listed: bool) -> None:
+    api.database.document("groups/g1").set({"members": ["ana"], "deletedAt": deleted_at})
+    api.group("g2", "ana")
+    listed = [group["groupId"] for group in api.get("/balances").json["groups"]]
+    assert listed == (["g1", "g2"] if is_listed else ["g2"])
+
+
+def test_a_page_ends_before_it_is_too_large(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        group = api.group(f"g{number}", "ana", "bo")
+        api.expense(group, "ana", {"bo": 1})
+        api.rebuild(group)
+    monkeypatch.setattr("balance.functions.api.MAX_PAGE_BYTES", 1_500)
+    found: list[str] = []
+    token = None
+    while True:
+        page = api.get("/balances" + (f"?pageToken={token}" if token else "")).json
+        assert 1 <= len(page["groups"]) < 6
+        found += [group["groupId"] for group in page["groups"]]
+        token = page["nextPageToken"]
+        if token is None:
+            break
+    assert found == [f"g{number}" for number in range(6)]
+
+
+def test_totals_say_what_a_user_owes_and_is_owed_over_all_groups(api: ReadApi) -> None:
+    written: dict[str, list[tuple[str, dict[str, float], str]]] = {
+        "flat": [("bo", {"ana": 5}, "EUR"), ("ana", {"chidi": 2}, "USD")],
+        "lisbon": [("ana", {"bo": 12.5, "chidi": 1}, "EUR")],
+        "zero": [("ana", {"bo": 3}, "EUR"), ("bo", {"ana": 3}, "EUR")],
+        "others": [("bo", {"chidi": 100}, "EUR")],
+    }
+    for name, expenses in written.items():
+        members = ["bo", "chidi"] if name == "others" else ["ana", "bo", "chidi"]
+        api.group(name, *members)
+        for payer, shares, currency in expenses:
+            api.expense(name, payer, shares, currency)
+        api.rebuild(name)
+    totals = api.get("/totals").json
+    assert totals["byCurrency"] == {
+        "EUR": {
+            "owes": 5,
+            "isOwed": 13.5,
+            "netBalance": 8.5,
+            "groups": [{"groupId": "flat", "netBalance": -5}, {"groupId": "lisbon", "netBalance": 13.5}],
+        },
+        "USD": {"owes": 0, "isOwed": 2, "netBalance": 2, "groups": [{"groupId": "flat", "netBalance": 2}]},
+    }
+    assert totals["byPerson"]["bo"]["EUR"]["netBalance"] == 7.5
+    assert totals["byPerson"]["bo"]["EUR"]["owes"] == 5
+    assert {currency: each["netBalance"] for currency, each in totals["byPerson"]["chidi"].items()} == {"EUR": 1, "USD": 2}
+    assert (totals["withoutPairs"], totals["unreadable"], totals["faults"]) == ([], [], 0)
+
+
+def test_totals_over_a_hundred_groups_take_a_handful_of_rpcs(api: ReadApi) -> None:
+    for number in range(100):
+        group = api.group(f"g{number:03}", "ana", "bo")
+        api.expense(group, "ana", {"bo": 1})
+        api.rebuild(group)
+    api.forget()
+    assert api.get("/totals").json["byPerson"]["bo"]["USD"]["isOwed"] == 100
+    assert sum(api.rpcs().values()) <= 3
+
+
+def test_totals_tell_what_is_in_no_figure(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    dinner(api)
+    api.database.document("expenses/odd").set({"groupId": "g1", "amount": "?"})
+    api.rebuild("g1")
+    api.group("g2", "ana", "bo")
+    api.expense("g2", "ana", {"bo": 1})
+    monkeypatch.setenv("BALANCE_FALLBACK", "off")
+    totals = api.get("/totals").json
+    assert totals["faults"] == 1
+    assert [group["groupId"] for group in totals["unreadable"]] == ["g2"]
+    monkeypatch.setattr("balance.functions.api.MAX_TOTALS_GROUPS", 1)
+    assert api.get("/totals").json["error"]["code"] == "TOO_MANY_GROUPS"
 
 
 # ------------------------------------------------------------------------------------------------------------------- CORS

@@ -9,12 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from balance.core.money import Unit
+from balance.documents import rules
 from balance.documents.balances import VERSION
+from balance.documents.settings import Settings
 from balance.functions import tasks
 from balance.operations.backfill import Filled, Step
 from balance.operations.reconcile import State, check
@@ -68,17 +72,21 @@ def test_every_group_gets_its_balance_over_several_pages(app: Deployment, capsys
 
 
 def test_what_is_current_is_left_alone_and_what_is_not_is_rebuilt(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
-    old_groups(app, 6)
+    old_groups(app, 7)
     assert run(capsys)[0] == 0
     before = {group_id: app.balance(group_id) for group_id in ("g0000", "g0001")}
     app.set_balance("g0002", {**app.balance("g0002"), "version": 0})
     app.set_balance("g0003", {**app.balance("g0003"), "detail": "bent"})
     app.client.document("groups/g0004/metadata/balance").delete()
+    app.client.document("groups/g0005").delete()
+    app.group("g0005")  # another group under the same id
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    app.client.document("groups/g0006/metadata/balance").update({"rules": "0:other", "lastUpdatedAt": long_ago})
     code, summary, _ = run(capsys)
-    assert (code, summary["skipped"], summary["rebuilt"]) == (0, 3, 3)
-    assert summary["were"] == {"stale": 1, "corrupt": 1, "missing": 1}
+    assert (code, summary["skipped"], summary["rebuilt"]) == (0, 2, 5)
+    assert summary["were"] == {"stale": 3, "corrupt": 1, "missing": 1}
     assert {group_id: app.balance(group_id) for group_id in before} == before
-    assert all(is_true(app, f"g000{index}") for index in range(6))
+    assert all(is_true(app, f"g000{index}") for index in range(7))
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_be_done(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +112,24 @@ def test_a_failure_is_named_and_counted_and_stops_nobody_else(
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     assert main(["backfill"]) == 1
     assert "group g0001 failed: NewerVersion" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [["backfill"], ["verify", "--repair"]])
+def test_nothing_is_written_by_other_rules_than_the_functions_unless_forced(
+    app: Deployment, capsys: pytest.CaptureFixture[str], call: list[str]
+) -> None:
+    old_groups(app, 2)
+    run(capsys)
+    before = app.balance("g0000")
+    other = [*call, "--param", "AMOUNT_UNIT=minor"]
+    assert main(other) == 2
+    told = capsys.readouterr().err
+    for expected in (before["rules"], str(rules.current(Settings(unit=Unit.MINOR))), "AMOUNT_UNIT", "--force"):
+        assert expected in told
+    assert main([*call[:1], "--param", "AMOUNT_UNIT=minor", "--dry-run"] if call == ["backfill"] else ["verify"]) in (0, 1)
+    assert app.balance("g0000") == before
+    assert main([*other, "--force"]) == 0
+    assert app.balance("g0000")["rules"] != before["rules"]
 
 
 def test_force_rebuilds_everything_over_newer_versions_too(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,6 +178,39 @@ def test_a_group_without_a_balance_is_missing_one_at_once(app: Deployment) -> No
     assert state(app) is State.MISSING
 
 
+def test_a_balance_of_an_earlier_group_of_the_same_id_is_stale(app: Deployment) -> None:
+    app.group("g")
+    app.deliver(app.expense("g", b=3))
+    app.client.document("groups/g").delete()
+    app.group("g")
+    assert state(app) is State.STALE
+    repair(app.database, app.keeper, "g")
+    assert state(app) is State.TRUE
+
+
+def test_a_balance_by_other_rules_is_stale(app: Deployment) -> None:
+    app.group("g")
+    app.deliver(app.expense("g", b=3))
+    app.client.document("groups/g/metadata/balance").update({"rules": "0:other"})
+    assert state(app) is State.STALE
+
+
+@pytest.mark.parametrize("hours_later", [0, 2])
+def test_a_wrong_count_of_faults_is_drift(app: Deployment, hours_later: int) -> None:
+    app.group("g")
+    app.deliver(app.expense("g", b=3), app.expense("g", b=True))
+    app.clock.advance(hours=hours_later)
+    assert state(app) is State.TRUE
+    app.client.document("groups/g/metadata/balance").update({"faults": 2})
+    found = check(app.database, app.settings, "g")
+    assert (found.state, [str(difference) for difference in found.differences]) == (
+        State.DRIFT,
+        ["faults: stored 2, recalculated 1"],
+    )
+    repair(app.database, app.keeper, "g")
+    assert state(app) is State.TRUE
+
+
 def test_a_group_that_is_gone_is_gone(app: Deployment) -> None:
     assert state(app) is State.GONE
 
@@ -446,7 +479,7 @@ def faulty(app: Deployment) -> firestore.DocumentReference:
     """A group whose only document is malformed, everything processed; the reference is its fault's."""
     app.group("g")
     app.keeper.rebuild("g")
-    app.deliver(app.write("expenses/e", {**expense("g", "a", b=5), "amount": -1}))
+    app.deliver(app.write("expenses/e", {**expense("g", "a", b=5), "amount": "lost"}))
     (fault,) = app.client.collection("groups/g/balanceFaults").list_documents()
     return fault
 
@@ -500,7 +533,7 @@ def test_the_fault_of_a_document_that_moved_away_is_found_once_its_event_is_late
     faulty(app)
     app.clock.advance(hours=5)
     app.group("h")
-    app.write("expenses/e", {**expense("h", "a", b=5), "amount": -1})
+    app.write("expenses/e", {**expense("h", "a", b=5), "amount": "lost"})
     assert state(app) is State.TRUE
     app.clock.advance(minutes=55)
     assert is_found_and_repaired(app)
@@ -510,7 +543,7 @@ def test_a_malformed_document_that_came_and_went_is_no_drift(app: Deployment) ->
     app.group("g")
     app.keeper.rebuild("g")
     app.clock.advance(hours=5)
-    created = app.write("expenses/e", {**expense("g", "a", b=5), "amount": -1})
+    created = app.write("expenses/e", {**expense("g", "a", b=5), "amount": "lost"})
     app.deliver(created)
     deleted = app.write("expenses/e", None)
     assert state(app) is State.TRUE

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from balance.core.money import Unit
 from balance.documents import rules
 from balance.documents.balances import VERSION
 from scripts import output
@@ -112,7 +113,7 @@ def test_a_change_is_shown_in_major_units_and_in_words(app: Deployment, capsys: 
      ({"USD": {"p": {"a": "5"}}}, "p owes a ? USD more"), ({"USD": {"p": 5}}, "?"), (None, "?")],
 )  # fmt: skip
 def test_a_record_of_anything_is_shown(delta: object, shown: str) -> None:
-    assert [output._plain(cell) for cell in output.changes(delta)] == [shown]
+    assert [output._plain(cell) for cell in output.changes(delta, Unit.MAJOR)] == [shown]
 
 
 def test_json_holds_the_stored_document_and_the_newest_records_first(

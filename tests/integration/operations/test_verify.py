@@ -390,7 +390,7 @@ def test_a_night_settles_the_faults_of_no_usable_group_whose_events_were_lost(
     app.write("expenses/healed", expense("g", b=1))
     app.write("expenses/deleted", None)
     app.write("expenses/changed", {**expense("g", b=1), "groupId": "a/b"})
-    app.write("expenses/elsewhere", {**expense("g", b=1), "amount": -1})
+    app.write("expenses/elsewhere", {**expense("g", b=1), "amount": "lost"})
     app.client.document("balanceFaults/stray").set({"note": "left by a hand"})
     capsys.readouterr()
     night = nightly.run(app.database, app.keeper)

@@ -240,15 +240,15 @@ def test_moving_between_groups_counts_in_both_once(group: Group, any_firestore: 
 
 def test_a_fault_is_set_and_removed_by_the_present_state_in_whatever_order(group: Group) -> None:
     path = f"expenses/{uuid4().hex}"
-    broken = group.write(path, group.expense(-5))
+    broken = group.write(path, {**group.expense(5), "amount": True})
     healed = group.write(path, group.expense(5))
     # The fault is settled first, and a group without a balance is rebuilt for it.
     assert group.process(healed) == [Outcome.FAULT, Outcome.ALREADY_INCLUDED]
     assert group.process(broken) == [Outcome.FAULT]
     assert list(group.reference.collection("balanceFaults").stream()) == []
-    group.process(group.write(path, group.expense(-6)))
+    group.process(group.write(path, {**group.expense(6), "amount": True}))
     (fault,) = group.reference.collection("balanceFaults").stream()
-    assert (fault.get("source"), fault.get("field"), fault.get("reason")) == (path, "amount", "is negative")
+    assert (fault.get("source"), fault.get("field"), fault.get("reason")) == (path, "amount", "is a boolean, not a number")
 
 
 def test_many_threads_lose_and_double_nothing(group: Group) -> None:

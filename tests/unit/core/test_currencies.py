@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from iso4217 import Currency
@@ -19,14 +21,35 @@ def test_every_code_has_the_exponent_of_the_pinned_library() -> None:
     assert {code: EXPONENTS.get(code) for code in expected} == expected
 
 
-@pytest.mark.parametrize("code", ["XAU", "XAG", "XPD", "XPT", "XXX", "XTS", "XDR", "XUA", "XSU", "XBA"])
+@pytest.mark.parametrize("code", ["XAU", "XAG", "XPD", "XPT", "XXX", "XTS", "XDR", "XUA", "XSU", "XBA", "XFO", "XFU", "XRE"])
 def test_a_code_to_which_iso_gives_no_exponent_is_absent(code: str) -> None:
     assert code not in EXPONENTS
 
 
 @pytest.mark.parametrize(
     ("code", "exponent"),
-    [("HRK", 2), ("LTL", 2), ("BYR", 0), ("MRO", 2), ("STD", 2), ("VEF", 2), ("ZWL", 2), ("CUC", 2), ("SLL", 2), ("ANG", 2)],
+    [
+        ("DEM", 2),
+        ("FRF", 2),
+        ("ITL", 0),
+        ("ESP", 0),
+        ("PTE", 0),
+        ("TRL", 0),
+        ("ZMK", 2),
+        ("CSK", 2),
+        ("YUN", 2),
+        ("XEU", 2),
+        ("HRK", 2),
+        ("LTL", 2),
+        ("BYR", 0),
+        ("MRO", 2),
+        ("STD", 2),
+        ("VEF", 2),
+        ("ZWL", 2),
+        ("CUC", 2),
+        ("SLL", 2),
+        ("ANG", 2),
+    ],
 )
 def test_a_withdrawn_code_is_kept(code: str, exponent: int) -> None:
     assert EXPONENTS[code] == exponent
@@ -38,6 +61,28 @@ def test_a_withdrawn_code_is_kept(code: str, exponent: int) -> None:
 )
 def test_well_known_exponents(code: str, exponent: int) -> None:
     assert EXPONENTS[code] == exponent
+
+
+JAVA = """
+import java.util.Currency;
+public class Exponents {
+    public static void main(String[] arguments) {
+        for (Currency currency : Currency.getAvailableCurrencies())
+            System.out.println(currency.getCurrencyCode() + " " + currency.getDefaultFractionDigits());
+    }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="needs a Java development kit")
+def test_every_code_of_javas_has_the_exponent_of_javas(tmp_path: Path) -> None:
+    """An implementation that took its table from ISO's lists by itself, and keeps withdrawn codes as they were."""
+    (tmp_path / "Exponents.java").write_text(JAVA)
+    found = subprocess.run(["java", str(tmp_path / "Exponents.java")], capture_output=True, text=True, check=True, timeout=60)
+    java = {code: int(digits) for code, digits in map(str.split, found.stdout.splitlines()) if int(digits) >= 0}
+    common = java.keys() & EXPONENTS.keys()  # a newer release of either may have a new code
+    assert len(common) > 200
+    assert {code: EXPONENTS[code] for code in common} == {code: java[code] for code in common}
 
 
 def test_codes_are_three_upper_case_letters_each_given_once() -> None:

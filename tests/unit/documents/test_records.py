@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from balance.documents import rules
 from balance.documents.balances import VERSION
 from balance.documents.changes import GroupChange
 from balance.documents.outcome import Outcome
-from balance.documents.records import CorruptRecord, Record, creations, document, encode_delta, parse
+from balance.documents.records import CorruptRecord, Record, creations, document, encode_delta, holds_delta, parse
 from balance.documents.settings import Settings
 from balance.documents.sources import MAX_SPLITS
 from balance.documents.writes import SourceWrite
@@ -133,3 +134,44 @@ def test_the_record_of_the_largest_expense_fits_a_document() -> None:
         record = change(delta=made)
         assert document_bytes("groups/g/balanceEvents/r", document(record, Outcome.APPLIED, NOW, SETTINGS)) < MAX_DOCUMENT_BYTES
         assert parse(document(record, Outcome.APPLIED, NOW, SETTINGS)).delta == made
+
+
+def test_a_record_may_be_added_by_code_of_its_own_version_and_rules_only() -> None:
+    assert parse(stored()).is_addable(SETTINGS)
+    for changes in (
+        {"version": VERSION + 1},
+        {"version": VERSION - 1},
+        {"rules": "1:other"},
+        {"rules": None},
+        {"delta": None},
+        {"outcome": "DISABLED"},
+    ):
+        assert not parse(stored(**changes)).is_addable(SETTINGS), changes
+    assert not parse(stored()).is_addable(Settings(epoch=1))
+
+
+def test_a_delta_that_would_not_fit_is_left_out() -> None:
+    uids = [f"{number:04}" + "x" * 1_496 for number in range(660)]
+    one, two = shares("p", uids), shares("q", [uid.replace("x", "y") for uid in uids])
+    both: Ledger = {"USD": {**one["USD"], **two["USD"]}}
+    assert holds_delta(change(delta=one))
+    assert not holds_delta(change(delta=both))
+    assert document(change(delta=both), Outcome.REBUILT, NOW, SETTINGS)["delta"] is None
+    assert parse(document(change(delta=both), Outcome.REBUILT, NOW, SETTINGS)).delta is None
+
+
+def test_the_delta_of_a_change_without_a_time_is_left_out() -> None:
+    undated = replace(change(), is_dated=False)
+    assert document(undated, Outcome.REBUILT, NOW, SETTINGS)["delta"] is None
+
+
+@pytest.mark.parametrize("length", [1, 200, 1_400, 1_500])
+def test_what_holds_its_delta_fits_a_document(length: int) -> None:
+    """The largest delta that is kept, with the longest path and event id that there may be."""
+    for count in range(100, 2_000, 20):
+        uids = [f"{number:04}" + "x" * (length - 4) if length > 4 else f"{number:04}" for number in range(count)]
+        made = replace(change(delta=shares("p", uids), source="/".join(["g" * 1_500] * 4)), event_id="e" * 100)
+        if not holds_delta(made):
+            break
+        largest = document(made, Outcome.APPLIED, NOW, SETTINGS)
+    assert document_bytes("/".join(["g" * 1_500] * 4), largest) < MAX_DOCUMENT_BYTES

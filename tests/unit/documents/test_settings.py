@@ -48,13 +48,14 @@ def test_every_parameter_is_read() -> None:
         "EXPENSES_COLLECTION": "bills",
         "SETTLEMENTS_COLLECTION": "teams/{groupId}/payments",
         "AMOUNT_UNIT": "minor",
+        "CURRENCIES": " POINTS:0, BTC:8,",
         "FIRESTORE_DATABASE": "ledger",
         "GROUP_MEMBERS": "map",
         "RECORD_TTL_DAYS": "30",
     }
     assert from_environment(environment) == Settings(
         layout=Layout(groups="teams", expenses="bills", settlements="teams/{groupId}/payments"),
-        unit=Unit.MINOR,
+        unit=Unit(is_minor=True, own=(("BTC", 8), ("POINTS", 0))),
         database="ledger",
         members_as_map=True,
         record_ttl=timedelta(days=30),
@@ -66,6 +67,15 @@ def test_every_parameter_is_read() -> None:
     [
         ({"AMOUNT_UNIT": "cents"}, "AMOUNT_UNIT is 'cents'; it must be major or minor"),
         ({"AMOUNT_UNIT": "MINOR"}, "AMOUNT_UNIT is 'MINOR'"),
+        ({"CURRENCIES": "BTC"}, "CURRENCIES holds 'BTC'; give codes of 2 to 12 capital letters .* like BTC:8,POINTS:0"),
+        ({"CURRENCIES": "btc:8"}, "CURRENCIES holds 'btc:8'"),
+        ({"CURRENCIES": "BTC:8,:2"}, "CURRENCIES holds ':2'"),
+        ({"CURRENCIES": "BTC:-1"}, "CURRENCIES holds 'BTC:-1'"),
+        ({"CURRENCIES": "ETH:18"}, "CURRENCIES holds 'ETH:18'.*0 to 12"),
+        ({"CURRENCIES": "BTC:8;POINTS:0"}, "CURRENCIES holds 'BTC:8;POINTS:0'"),
+        ({"CURRENCIES": "POINTS:0,USD:3"}, "CURRENCIES holds 'USD:3', but by ISO 4217 USD has 2 decimals; leave USD out"),
+        ({"CURRENCIES": "ITL:2"}, "CURRENCIES holds 'ITL:2', but by ISO 4217 ITL has 0 decimals"),
+        ({"CURRENCIES": "BTC:8,BTC:6"}, "CURRENCIES gives BTC twice, with 8 and with 6 decimals"),
         ({"GROUP_MEMBERS": "set"}, "GROUP_MEMBERS is 'set'; it must be list or map"),
         ({"GROUPS_COLLECTION": "apps/a/groups"}, "GROUPS_COLLECTION is 'apps/a/groups'; it must be the name of a top-level"),
         ({"EXPENSES_COLLECTION": "apps/a/expenses"}, 'EXPENSES_COLLECTION .* like "groups/{groupId}/expenses"'),
@@ -92,6 +102,10 @@ def test_a_setting_that_is_not_understood_is_named_with_what_it_must_be(environm
 @pytest.mark.parametrize("days", ["3", "365"])
 def test_the_bounds_of_the_records_time_to_live_are_within(days: str) -> None:
     assert from_environment({"RECORD_TTL_DAYS": days}).record_ttl == timedelta(days=int(days))
+
+
+def test_a_currency_to_which_iso_gives_no_decimals_or_the_same_is_no_contradiction() -> None:
+    assert from_environment({"CURRENCIES": "XAU:4,USD:2"}).unit.own == (("USD", 2), ("XAU", 4))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from balance.core.ledger import Posting
+from balance.core.ledger import Posting, fold, post
 from balance.core.money import Unit
 from balance.documents.sources import (
     MAX_SPLITS,
@@ -17,6 +17,7 @@ from balance.documents.sources import (
     Malformed,
     Parsed,
     Transaction,
+    is_deleted,
     is_document_id,
     members,
     parse,
@@ -75,6 +76,79 @@ def test_shares_of_nothing_and_empty_splits_post_nothing() -> None:
     assert posted(expense(splits=[{"uid": "b", "amount": 0}, {"uid": "c", "amount": "0.001"}])) == []
 
 
+def shares(**amounts: object) -> list[dict[str, object]]:
+    return [{"uid": uid, "amount": amount} for uid, amount in amounts.items()]
+
+
+def test_a_refund_of_thirty_gives_each_of_three_ten_back() -> None:
+    bill = fold(parsed(expense(paidBy="ana", splits=shares(ana=30, bo=30, cy=30))).postings)  # type: ignore[union-attr]
+    refund = parsed(expense(paidBy="ana", amount=-30, splits=shares(ana=-10, bo=-10, cy=-10)))
+    assert refund == Transaction("g", (Posting("ana", "bo", "USD", 1_000), Posting("ana", "cy", "USD", 1_000)))
+    post(bill, refund.postings)
+    assert bill == {"USD": {("ana", "bo"): -2_000, ("ana", "cy"): -2_000}}
+
+
+def test_of_two_payers_one_gets_back_what_they_paid_too_much() -> None:
+    bill = expense(paidBy=shares(ana=4, bo=8), amount=12, splits=shares(ana=4, bo=4, cy=4))
+    assert posted(bill) == [("cy", "bo", "USD", 400)]
+
+
+def test_a_share_may_be_negative_beside_others_that_are_not() -> None:
+    assert posted(expense(paidBy="ana", amount=10, splits=shares(ana=-2, bo=12))) == [("bo", "ana", "USD", 1_200)]
+    # The matching runs in the order of uids: bo owes ana first, then cy.
+    assert posted(expense(paidBy="ana", amount=7, splits=shares(bo=10, cy=-3))) == [
+        ("bo", "ana", "USD", 700),
+        ("bo", "cy", "USD", 300),
+    ]
+
+
+def test_sevenths_of_thirty_are_thirty_in_all() -> None:
+    found = posted(expense(paidBy="z", amount=30, splits=shares(**dict.fromkeys("abcdefg", 4.285714285714286))))
+    assert [amount_minor for *_, amount_minor in found] == [429, 429, 429, 429, 428, 428, 428]
+    assert sum(amount_minor for *_, amount_minor in found) == 3_000
+    assert not parsed(expense(paidBy="z", amount=30, splits=shares(**dict.fromkeys("abcdefg", 30 / 7)))).split_mismatch  # type: ignore[union-attr]
+
+
+def test_payers_are_rounded_together_too() -> None:
+    thirds = dict.fromkeys("abc", 10 / 3)
+    assert posted(expense(paidBy=shares(**thirds), amount=10, splits=shares(d=5, e=5))) == [
+        ("d", "a", "USD", 334),
+        ("d", "b", "USD", 166),
+        ("e", "b", "USD", 167),
+        ("e", "c", "USD", 333),
+    ]
+
+
+def test_several_payers_are_matched_with_the_others_in_the_order_of_uids() -> None:
+    bill = expense(paidBy=shares(d=30, a=10), amount=40, splits=shares(c=20, b=20))
+    assert posted(bill) == [("b", "a", "USD", 1_000), ("b", "d", "USD", 1_000), ("c", "d", "USD", 2_000)]
+
+
+def test_a_list_of_one_payer_is_that_payer() -> None:
+    alone, listed = (parsed(expense(paidBy=payer)) for payer in ("a", shares(a=90)))
+    assert listed == alone
+
+
+def test_payers_who_paid_just_their_own_shares_post_nothing() -> None:
+    assert posted(expense(paidBy=shares(a=45, b=45), splits=shares(b=45, a=45))) == []
+
+
+def test_payers_and_repeated_uids_add_up() -> None:
+    twice = [*shares(a=10), *shares(a=20)]
+    assert posted(expense(paidBy=twice, splits=[*shares(b=10), *shares(b=25, a=-5)])) == [("b", "a", "USD", 3_500)]
+
+
+def test_a_thousand_payers_are_allowed() -> None:
+    paid = [{"uid": "a", "amount": 1}] * MAX_SPLITS
+    assert posted(expense(paidBy=paid, splits=shares(b=1_000))) == [("b", "a", "USD", 100_000)]
+
+
+def test_an_own_currency_has_its_own_decimals() -> None:
+    unit = Unit(own=(("BTC", 8), ("POINTS", 0)))
+    assert posted(settlement(amount=0.00000001, currency="btc"), unit) == [("a", "b", "BTC", 1)]
+    assert posted(settlement(amount=2.5, currency="POINTS"), unit) == [("a", "b", "POINTS", 3)]
+
+
 def test_a_repeated_uid_adds_up() -> None:
     assert posted(expense(splits=[{"uid": "b", "amount": 1}] * 2)) == [("b", "a", "USD", 100)] * 2
 
@@ -113,12 +187,35 @@ def test_an_absent_document_posts_nothing(kind: Kind) -> None:
     assert parse(kind, None, Unit.MAJOR) == NOTHING == Transaction(None)
 
 
-@pytest.mark.parametrize("deleted_at", [NOW, "2026-03-01", 0, False, {}, []])
+@pytest.mark.parametrize("deleted_at", [NOW, True])
 @pytest.mark.parametrize(
     "fields", [expense(), settlement(), expense(groupId=5), expense(amount=MISSING), settlement(payerId="")]
 )
 def test_deletion_is_judged_before_anything_else(fields: dict[str, Any], deleted_at: object) -> None:
     assert parsed(fields | {"deletedAt": deleted_at}) == NOTHING
+
+
+@pytest.mark.parametrize("deleted_at", ["2026-03-01", "", 0, 1, 1.5, {}, [], b"", (52.5, 13.4)])
+def test_a_deletion_that_says_neither_yes_nor_no_is_a_fault_whatever_else_is_wrong(deleted_at: object) -> None:
+    reason = "is neither a time nor true, false or null"
+    for fields in (expense(), settlement(), expense(amount=MISSING), settlement(payerId="")):
+        assert parsed(fields | {"deletedAt": deleted_at}) == Malformed("deletedAt", reason, "g")
+    assert parsed(expense(groupId=5, deletedAt=deleted_at)) == Malformed("deletedAt", reason, None)
+
+
+def test_a_document_that_is_not_deleted_is_live() -> None:
+    assert parsed(expense(deletedAt=False)) == parsed(expense(deletedAt=None)) == parsed(expense())
+    assert parsed(settlement(deletedAt=False)) == parsed(settlement())
+
+
+def test_whether_a_group_is_deleted_is_told_by_the_same_rule() -> None:
+    told = [is_deleted({"deletedAt": value}) for value in (None, False, True, NOW, "yes", 0)]
+    assert told == [False, False, True, True, None, None]
+    assert is_deleted({}) is False
+
+
+def test_a_document_of_no_collection_of_the_apps_posts_nothing() -> None:
+    assert parse(None, expense(), Unit.MAJOR) == NOTHING
 
 
 def test_a_document_without_the_field_deleted_at_is_live() -> None:
@@ -140,9 +237,8 @@ AMOUNT_FAULTS = [
     (True, "is a boolean, not a number"),
     (float("nan"), "is NaN"),
     (float("inf"), "is infinite"),
-    (-1, "is negative"),
-    (-0.01, "is negative"),
-    (10**13, "is more than 10^12 minor units"),
+    (10**13, "is more than 10^14 minor units"),
+    (-(10**13), "is more than 10^14 minor units"),
     ("12,50", "is a string, but not a plain decimal such as 12.50"),
     (NOW, "is a datetime, not a number"),
 ]
@@ -161,12 +257,12 @@ CURRENCY_FAULTS = [
     (MISSING, "is missing"),
     (None, "is not a string"),
     (840, "is not a string"),
-    ("", "'' is not an ISO 4217 code with a minor unit"),
-    ("XAU", "'XAU' is not an ISO 4217 code with a minor unit"),
-    ("US", "'US' is not an ISO 4217 code with a minor unit"),
-    (" USD", "' USD' is not an ISO 4217 code with a minor unit"),
-    ("ßP", "'ßP' is not an ISO 4217 code with a minor unit"),  # upper-cased it would be SSP
-    ("X" * 10_000, "'XXXXXXXXXXXXXXXXXXXX' is not an ISO 4217 code with a minor unit"),
+    ("", "'' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
+    ("XAU", "'XAU' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
+    ("US", "'US' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
+    (" USD", "' USD' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
+    ("ßP", "'ßP' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),  # upper-cased it would be SSP
+    ("X" * 10_000, "'XXXXXXXXXXXXXXXXXXXX' is not an ISO 4217 code with a minor unit, nor one of CURRENCIES"),
 ]
 GROUP_FAULTS = [
     (MISSING, "is missing"),
@@ -188,10 +284,21 @@ def test_a_faulty_amount_is_named(value: object, reason: str) -> None:
     split = {"uid": "b"} if value is MISSING else {"uid": "b", "amount": value}
     assert parsed(expense(splits=[{"uid": "a", "amount": 1}, split])) == Malformed("splits[1].amount", reason, "g")
 
+    payers = [{"uid": "a", "amount": 90}, split]
+    assert parsed(expense(paidBy=payers)) == Malformed("paidBy[1].amount", reason, "g")
+
+
+@pytest.mark.parametrize("value", [-1, -0.001, "-0.01"])
+def test_a_settlement_of_less_than_nothing_is_a_fault(value: object) -> None:
+    assert parsed(settlement(amount=value)) == Malformed("amount", "is negative, which only an expense's may be", "g")
+
 
 @pytest.mark.parametrize(("value", "reason"), UID_FAULTS)
 def test_a_faulty_uid_is_named(value: object, reason: str) -> None:
-    assert parsed(expense(paidBy=value)) == Malformed("paidBy", reason, "g")
+    payer = {"amount": 90} if value is MISSING else {"uid": value, "amount": 90}
+    assert parsed(expense(paidBy=[payer])) == Malformed("paidBy[0].uid", reason, "g")
+    if isinstance(value, str) or value is MISSING:
+        assert parsed(expense(paidBy=value)) == Malformed("paidBy", reason, "g")
     assert parsed(settlement(payerId=value)) == Malformed("payerId", reason, "g")
     assert parsed(settlement(payeeId=value)) == Malformed("payeeId", reason, "g")
     split = {"amount": 1} if value is MISSING else {"uid": value, "amount": 1}
@@ -226,6 +333,27 @@ def test_a_document_that_names_no_usable_group_belongs_to_none(value: object, re
 )
 def test_faulty_splits_are_named(splits: object, field: str, reason: str) -> None:
     assert parsed(expense(splits=splits)) == Malformed(field, reason, "g")
+    if isinstance(splits, list):
+        assert parsed(expense(paidBy=splits)) == Malformed(field.replace("splits", "paidBy"), reason, "g")
+
+
+@pytest.mark.parametrize("paid_by", [None, 7, {"a": 90}, True, (52.5, 13.4)])
+def test_who_paid_is_a_uid_or_a_list(paid_by: object) -> None:
+    assert parsed(expense(paidBy=paid_by)) == Malformed("paidBy", "is neither a string nor a list", "g")
+
+
+@pytest.mark.parametrize(
+    ("paid", "reason"),
+    [
+        ([], "adds up to 0, but the splits to 90"),
+        ([30, 59.99], "adds up to 89.99, but the splits to 90"),
+        ([30, 59.994], "adds up to 89.99, but the splits to 90"),
+        ([100, -9], "adds up to 91, but the splits to 90"),
+    ],
+)
+def test_payers_must_add_up_to_the_splits(paid: list[float], reason: str) -> None:
+    payers = [{"uid": uid, "amount": amount} for uid, amount in zip("ab", paid, strict=False)]
+    assert parsed(expense(paidBy=payers)) == Malformed("paidBy", reason, "g")
 
 
 def test_a_thousand_splits_are_allowed() -> None:

@@ -92,6 +92,19 @@ def all_numbers() -> PreparedQuery:
     return PreparedQuery(ROOT, structured)
 
 
+def numbers_from(low: int, to: int) -> PreparedQuery:
+    """The numbers of a range, without its end."""
+    structured = query_types.StructuredQuery.pb()()
+    structured.from_.add(collection_id="numbers")
+    structured.where.composite_filter.op = query_types.StructuredQuery.CompositeFilter.Operator.AND
+    operators = query_types.StructuredQuery.FieldFilter.Operator
+    for operator, bound in ((operators.GREATER_THAN_OR_EQUAL, low), (operators.LESS_THAN, to)):
+        condition = structured.where.composite_filter.filters.add().field_filter
+        condition.field.field_path, condition.op = "number", operator
+        condition.value.integer_value = bound
+    return PreparedQuery(ROOT, structured)
+
+
 # Time
 
 
@@ -366,6 +379,26 @@ def test_a_read_that_waits_is_answered_when_its_transaction_is_doomed(engine: En
     assert numbers(read.result()) == [None]
     assert get(engine, B, reader) is None
     fails(lambda: engine.commit([], reader), ABORTED)
+
+
+def test_a_transaction_may_lose_its_locks_between_their_grant_and_its_read(engine: Engine) -> None:
+    """One commit lets three go on: the first takes the lock of the third, and the second writes what the third looks for."""
+    put(engine, A, 1)
+    put(engine, B, 10)
+    for name in (A, B):
+        contend(engine, name)
+    holder, older, younger = engine.begin(), engine.begin(), engine.begin()
+    for name in (A, C, B):
+        get(engine, name, holder)
+    few = waiting(engine.query(numbers_from(0, 7), older))
+    outside = waiting(engine.commit([write(C, 15)]))
+    many = waiting(engine.query(numbers_from(6, 20), younger))
+    put(engine, B, 6, holder)
+    assert [each.name for each in few.result().value] == [A, B]
+    assert outside.is_done
+    assert [each.name for each in many.result().value] == [B]
+    assert get(engine, C, younger) is None
+    fails(lambda: engine.commit([], younger), ABORTED)
 
 
 def test_after_a_collision_readers_stand_in_line_for_a_while(engine: Engine, clock: Clock) -> None:

@@ -11,8 +11,9 @@ from google.cloud.firestore_v1.types import firestore
 from google.cloud.firestore_v1.types import query as query_types
 from google.cloud.firestore_v1.types import write as write_types
 
-from emulator.engine import SECOND_US, CommitResult, Engine
+from emulator.engine import SECOND_US, CommitResult, Engine, Settings
 from emulator.errors import RpcError
+from emulator.indexes import Indexes
 from emulator.listeners import MAX_REPLAYED, Listener, Listeners
 from emulator.targets import parse_target
 
@@ -347,6 +348,28 @@ def test_a_fault_of_a_target_ends_the_target_only(engine: Engine, client: Client
     put(engine, ("items/a", 1))
     client.take()
     assert client.numbers(1) == {"items/a": 1}
+
+
+def test_descendants_cannot_be_listened_to_but_collection_groups_can(client: Client) -> None:
+    """As the tests of https://github.com/skunkteam/rust-firestore-emulator have it of the cloud, in its words."""
+    client.add(query(1, "items", group=True))
+    client.add(query(2, "items", group=True, parent=f"{ROOT}/items/a"))
+    client.add(query(3, "", group=True))
+    client.take()
+    assert client.current == {1}
+    assert client.removed[2].message.startswith("'all_descendants' in CollectionSelector with document parent is not supported")
+    assert client.removed[3].message == "All-collection queries are not supported by real-time queries."
+
+
+def test_a_query_without_its_index_ends_its_target(clock: Clock) -> None:
+    strict = Listeners(Engine(DATABASE, clock, settings=Settings(indexes=Indexes.parse("{}"))))
+    client = Client(strict)
+    client.add(query(1, group=True, at_least=1))
+    client.add(query(2, at_least=1))
+    client.take()
+    assert client.removed[1].code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    assert "COLLECTION_GROUP_ASC index for collection items and field n" in client.removed[1].message
+    assert client.current == {2}
 
 
 def test_a_target_of_another_kind_is_unimplemented(client: Client) -> None:

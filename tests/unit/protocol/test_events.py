@@ -276,7 +276,7 @@ def test_a_malformed_side_posts_nothing_and_names_its_group() -> None:
 
 
 def test_sides_may_be_malformed_in_two_groups_or_in_none_at_all() -> None:
-    nowhere, here, there = expense(groupId=5), expense(amount=-1), expense(groupId="h", amount=-1)
+    nowhere, here, there = expense(groupId=5), expense(amount="-"), expense(groupId="h", amount="-")
     assert done(here, there).malformed_in == {"g", "h"}
     assert done(here, there).deltas == {"g": {}, "h": {}}
     assert done(nowhere, None).malformed_in == {None}

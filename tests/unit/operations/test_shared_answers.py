@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from balance.operations.answers import Answers
+from balance.operations.shared_answers import Answers
 
 
 class Question:

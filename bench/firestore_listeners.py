@@ -19,8 +19,8 @@ import grpc
 import grpc.aio
 from google.cloud.firestore_v1.types import firestore
 
+from bench.firestore_calls import DATABASE, ROOT, client, serve
 from emulator.server import PREFIX
-from scripts.bench_emulator import DATABASE, ROOT, client, serve
 
 _ListenRequest = firestore.ListenRequest.pb()
 _ListenResponse = firestore.ListenResponse.pb()
@@ -61,7 +61,7 @@ def _resident_mib(pid: int) -> float:
 
 def main() -> None:
     """Print one line for each pair of runs, and the medians."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.bench_listeners", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.firestore_listeners", description=__doc__)
     parser.add_argument("--listeners", type=int, default=2_000, help="how many (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=5, help="of runs with and without them (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each run (default: %(default)s)")

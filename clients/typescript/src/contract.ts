@@ -1,0 +1,34 @@
+/** What the client and the functions must agree on. Written by `python -m scripts.update_client`; do not edit. */
+
+/** The version of the balance document that this package was made for; the functions write it to `version`. */
+export const VERSION = 2;
+
+const CODES_BY_EXPONENT: readonly (readonly [number, string])[] = [
+  [0, `
+    ADP BEF BIF BYB BYR CLP DJF ESP GNF GRD ISK ITL JPY KMF KRW LUF MGF PTE PYG ROL RWF TPE TRL UGX UYI VND VUV
+    XAF XOF XPF
+  `],
+  [2, `
+    AED AFA AFN ALK ALL AMD ANG AOA AOK AON AOR ARA ARP ARS ARY ATS AUD AWG AYM AZM AZN BAD BAM BBD BDT BEC BEL
+    BGJ BGK BGL BGN BMD BND BOB BOP BOV BRB BRC BRE BRL BRN BRR BSD BTN BUK BWP BYN BZD CAD CDF CHC CHE CHF CHW
+    CNY COP COU CRC CSD CSJ CSK CUC CUP CVE CYP CZK DDM DEM DKK DOP DZD ECS ECV EEK EGP ERN ESA ESB ETB EUR FIM
+    FJD FKP FRF GBP GEK GEL GHC GHP GHS GIP GMD GNE GNS GQE GTQ GWE GWP GYD HKD HNL HRD HRK HTG HUF IDR IEP ILP
+    ILR ILS INR IRR ISJ JMD KES KGS KHR KPW KYD KZT LAJ LAK LBP LKR LRD LSL LSM LTL LTT LUC LUL LVL LVR MAD MDL
+    MGA MKD MLF MMK MNT MOP MRO MRU MTL MTP MUR MVQ MVR MWK MXN MXP MXV MYR MZE MZM MZN NAD NGN NIC NIO NLG NOK
+    NPR NZD PAB PEH PEI PEN PES PGK PHP PKR PLN PLZ QAR RHD ROK RON RSD RUB RUR SAR SBD SCR SDD SDG SDP SEK SGD
+    SHP SIT SKK SLE SLL SOS SRD SRG SSP STD STN SUR SVC SYP SZL THB TJR TJS TMM TMT TOP TRY TTD TWD TZS UAH UAK
+    UGS UGW USD USN USS UYN UYP UYU UZS VEB VED VEF VES VNC WST XAD XCD XCG XEU YDD YER YUD YUM YUN ZAL ZAR ZMK
+    ZMW ZRN ZRZ ZWC ZWD ZWG ZWL ZWN ZWR
+  `],
+  [3, `
+    BHD IQD JOD KWD LYD OMR TND
+  `],
+  [4, `
+    CLF UYW
+  `],
+];
+
+/** The number of decimals of each currency by ISO 4217, the withdrawn ones included. */
+export const EXPONENTS: Record<string, number> = Object.fromEntries(
+  CODES_BY_EXPONENT.flatMap(([exponent, codes]) => codes.trim().split(/\s+/).map((code) => [code, exponent])),
+);

@@ -1,0 +1,48 @@
+"""Documents that are in no balance: told by every command that reads or has read them."""
+
+from __future__ import annotations
+
+from balance.database.firestore import Directory, Query
+from balance.documents.layout import IN_GROUP, Layout
+from balance.documents.sources import Kind, Malformed
+from balance.documents.tally import Tally
+from scripts.output import Cell, Section
+
+
+def of_no_group(firestore: Directory, layout: Layout) -> Tally:
+    """Those that name no usable group; their events have left a fault of each."""
+    tally = Tally()
+    for fault in firestore.query(Query(collection=layout.faults(None))):
+        told = {name: str((fault.fields or {}).get(name)) for name in ("source", "field", "reason")}
+        tally.count(told["source"], Malformed(told["field"], told["reason"], None))
+    return tally
+
+
+def unseen(firestore: Directory, layout: Layout) -> str:
+    """What to say when groups were read and not one document: "" if there are none; for top-level collections only."""
+    collections = [collection_of(layout, kind) for kind in Kind]
+    counts = {name: firestore.count(name) for name in collections if IN_GROUP not in name}
+    if not sum(counts.values()):
+        return ""
+    told = " and ".join(f"{count:,} documents in {name}" for name, count in counts.items() if count)
+    return (
+        f"there are {told}, but not one belongs to a group that was read: does GROUP_ID_FIELD of balance/adapter.py name the"
+        " field with the group's id? `balance doctor` shows how documents are read"
+    )
+
+
+def collection_of(layout: Layout, kind: Kind) -> str:
+    """The path of a kind's collection, as the layout has it."""
+    return layout.expenses if kind is Kind.EXPENSE else layout.settlements
+
+
+def section(tally: Tally) -> Section:
+    """The tally as rows."""
+    counts = {"parsed": tally.parsed, "deleted": tally.deleted, "ignored": tally.ignored, "malformed": tally.malformed}
+    rows: list[tuple[Cell, ...]] = [(f"{count:,}", f"documents {name}") for name, count in counts.items() if count]
+    rows += [
+        (f"{alike.count:,}", f"of these: {alike.field} {alike.reason}, such as {alike.example}") for alike in tally.by_count()
+    ]
+    if tally.mismatches:
+        rows.append((f"{tally.mismatches:,}", f"whose splits do not add up to their amount, such as {tally.mismatch}"))
+    return Section("documents", "", ("", ""), rows or [("0", "documents")], frozenset())
