@@ -32,14 +32,14 @@ def _answer(question: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": traceback.format_exc(limit=-3)}
     # Later than the adapter.
     from balance.documents.settings import from_environment
-    from balance.documents.sources import AdapterFailed, Kind, Malformed, parse, read
+    from balance.documents.sources import AdapterFailed, Malformed, parse, read
     from console.deployment import Refused
-    from console.entries import as_json, document
+    from console.entries import as_json, document, kind_named
     from scripts.output import minor
 
     assert adapter is not None, "it was loaded"
     try:
-        kind, fields = Kind(question["kind"]), document(question["document"])
+        kind, fields = kind_named(question["kind"]), document(question["document"])
     except Refused as error:
         return {"refused": str(error)}
     settings = from_environment(os.environ)
@@ -61,7 +61,7 @@ def _answer(question: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "adapted": adapted,
         "postings": [
-            (debtor, creditor, minor(amount_minor, currency), currency)
+            (debtor, creditor, minor(amount_minor, currency, settings.unit), currency)
             for debtor, creditor, currency, amount_minor in parsed.postings
         ],
         "group_id": parsed.group_id or "",

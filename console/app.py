@@ -26,15 +26,15 @@ from balance.database.retry import Retry
 from balance.documents.outcome import Outcome
 from balance.documents.sources import Kind, is_document_id, members
 from balance.operations import reconcile
+from balance.operations.explain import MAX_PAGE_SIZE, read_account
 from balance.operations.explain import as_json as explanation_of
-from balance.operations.explain import read_account
 from balance.operations.reconcile import State
 from console import charts, entries, group, groups, oncall, workbench
 from console.deployment import Deployment, Refused
 from console.entries import Form, field
 from console.feed import Feed, figures
 from console.gate import CSRF_FIELD, Gate
-from console.words import ago, delta_in_words, duration
+from console.words import ago, delta_in_words, duration, uids_of
 from emulator.chaos import Chaos
 from runner.session import CallFailed
 from scripts.output import User, moment, shortened, stored
@@ -75,7 +75,7 @@ class Console:
             "deployment": deployment,
             "names": deployment.names,
             "is_user": lambda part: isinstance(part, User),
-            "delta_in_words": partial(delta_in_words, layout=deployment.settings.layout),
+            "delta_in_words": lambda delta, source="": delta_in_words(delta, deployment.settings, source),
             "query": lambda **parameters: urlencode({name: value for name, value in parameters.items() if value}),
             "chart": charts,
             "now": lambda: datetime.now(UTC),
@@ -193,8 +193,10 @@ class Console:
         creditor = query.get("to") or debtor
         deployment = self.deployment
         (found,) = deployment.firestore.get([deployment.settings.layout.group(group_id)])
-        account = read_account(deployment.firestore, deployment.settings, group_id, found.read_time, (debtor, creditor))
-        told = explanation_of(group_id, account, debtor, creditor, found.read_time, deployment.settings.unit)
+        account = read_account(
+            deployment.firestore, deployment.settings, group_id, found.read_time, (debtor, creditor), size=MAX_PAGE_SIZE
+        )
+        told = explanation_of(group_id, account, debtor, creditor, deployment.settings.unit)
         currency = query.get("currency", "")
         parts = {code: part for code, part in told["byCurrency"].items() if currency in ("", code)}
         uids = [pair[side]["uid"] for part in parts.values() for pair in part["pairs"] for side in ("from", "to")]
@@ -299,10 +301,7 @@ class Console:
         query = request.query_params
         chosen, outcome = query.get("group", "").strip(), query.get("outcome", "")
         found = self.feed.events(group=chosen, outcome=outcome)
-        self.deployment.names.learn(
-            [part.uid for event in found for line in event.said for words in delta_in_words(line["delta"]) for part in words
-             if isinstance(part, User)]
-        )  # fmt: skip
+        self.deployment.names.learn([uid for event in found for line in event.said for uid in uids_of(line["delta"])])
         return {
             "events": found,
             "group": chosen,
@@ -402,7 +401,7 @@ class Console:
                     raise Refused(f"There is no document {path}.")
                 kind, text = str(self.deployment.settings.layout.kind(path)), entries.as_json(found.fields)
             if text:
-                reading = workbench.look(self.deployment, str(Kind(kind)), path, text)
+                reading = workbench.look(self.deployment, str(entries.kind_named(kind)), path, text)
         except Refused as error:
             problem = str(error)
         return self._page(

@@ -30,6 +30,14 @@ def field(form: Form, name: str) -> str:
     return values[0].strip() if values else ""
 
 
+def kind_named(name: str) -> Kind:
+    """The kind of source document of this name. Raises Refused."""
+    kind = next((kind for kind in Kind if str(kind) == name), None)
+    if kind is None:
+        raise Refused(f"{name!r} is no kind of document.")
+    return kind
+
+
 def create_group(deployment: Deployment, form: Form) -> str:
     """Write a group's document; returns its id. Raises Refused."""
     deployment.check_documents()
@@ -60,10 +68,10 @@ def delete_group(deployment: Deployment, group_id: str) -> None:
 def save(deployment: Deployment, group_id: str, form: Form) -> str:
     """Write an expense or settlement, a new one unless the form names a document; returns its path. Raises Refused."""
     deployment.check_documents()
-    kind = Kind(field(form, "kind"))
+    kind = kind_named(field(form, "kind"))
     path = field(form, "path")
     fields = (_expense if kind is Kind.EXPENSE else _settlement)(form, deployment.settings.unit)
-    collection = getattr(deployment.settings.layout, f"{kind}s").replace(IN_GROUP, group_id)
+    collection = deployment.settings.layout.collection(kind).replace(IN_GROUP, group_id)
     fields["groupId"] = group_id
     if path:
         check_source(deployment, path)
@@ -101,9 +109,7 @@ def mark(deployment: Deployment, path: str, *, deleted: bool) -> None:
 def check_source(deployment: Deployment, path: str) -> None:
     """Raises Refused unless the path is that of an expense or settlement."""
     segments = path.split("/")
-    layout = deployment.settings.layout
-    names = {layout.expenses.split("/")[-1], layout.settlements.split("/")[-1]}
-    if len(segments) % 2 or not all(map(is_document_id, segments)) or segments[-2] not in names:
+    if len(segments) % 2 or not all(map(is_document_id, segments)) or deployment.settings.layout.kind(path) is None:
         raise Refused(f"{path!r} is not the path of an expense or settlement.")
 
 
@@ -132,13 +138,13 @@ def document(text: str) -> dict[str, Any]:
 
 def _expense(form: Form, unit: Unit) -> dict[str, Any]:
     currency = field(form, "currency").upper()
-    total_minor = _amount(form, "amount", currency)
+    total_minor = _amount(form, "amount", currency, unit)
     payer = field(form, "paidBy")
     among = list(dict.fromkeys(form.get("among", ())))
     given = {uid: text for uid in among if (text := field(form, f"share:{uid}"))}
     if not payer or not among:
         raise Refused("An expense needs a payer, and at least one member who shares it.")
-    shares = {uid: _minor(text, currency) for uid, text in given.items()}
+    shares = {uid: _minor(text, currency, unit) for uid, text in given.items()}
     others = [uid for uid in among if uid not in shares]
     rest_minor = total_minor - sum(shares.values())
     if others:
@@ -164,23 +170,23 @@ def _settlement(form: Form, unit: Unit) -> dict[str, Any]:
     payer, payee = field(form, "payerId"), field(form, "payeeId")
     if not payer or not payee or payer == payee:
         raise Refused("A settlement needs two different members.")
-    amount_minor = _amount(form, "amount", currency)
+    amount_minor = _amount(form, "amount", currency, unit)
     return {"payerId": payer, "payeeId": payee, "amount": _stored(amount_minor, currency, unit), "currency": currency}
 
 
-def _amount(form: Form, name: str, currency: str) -> int:
-    amount_minor = _minor(field(form, name), currency)
+def _amount(form: Form, name: str, currency: str, unit: Unit) -> int:
+    amount_minor = _minor(field(form, name), currency, unit)
     if amount_minor <= 0:
         raise Refused("The amount must be more than zero.")
     return amount_minor
 
 
-def _minor(text: str, currency: str) -> int:
-    minor_per_unit = scale(currency, Unit.MAJOR)
-    if minor_per_unit is None:
-        raise Refused(f"{currency!r} is no currency of ISO 4217.")
+def _minor(text: str, currency: str, unit: Unit) -> int:
+    exponent = unit.exponent(currency)
+    if exponent is None:
+        raise Refused(f"{currency!r} is no currency of ISO 4217, nor one of the app's own.")
     try:
-        exact = Decimal(text) * minor_per_unit
+        exact = Decimal(text) * 10**exponent
     except InvalidOperation:
         raise Refused(f"{text!r} is no amount; write it like 12.50.") from None
     if not exact.is_finite() or exact != exact.to_integral_value():

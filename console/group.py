@@ -183,7 +183,7 @@ def _sentences(deployment: Deployment, records: list[Snapshot]) -> list[Sentence
         except (IndexError, KeyError, TypeError):
             said = source
         delta = it.get("delta")
-        told = delta_in_words(delta, source, layout)
+        told = delta_in_words(delta, deployment.settings, source)
         if it.get("outcome") == Outcome.DISABLED:
             told = [["updates were switched off"]]
         applied = it.get("appliedAt")
@@ -295,4 +295,11 @@ def _in_short(kind: Kind, fields: Fields, unit: Unit) -> str:
     shares = fields.get("splits")
     among = f" for {len(shares)}" if isinstance(shares, list) else ""
     what = fields.get("description")
-    return f"{fields.get('paidBy', '?')} paid {amount}{among}" + (f": {what}" if isinstance(what, str) and what else "")
+    return f"{_payers(fields.get('paidBy'))} paid {amount}{among}" + (f": {what}" if isinstance(what, str) and what else "")
+
+
+def _payers(paid_by: Any) -> str:
+    """One uid, or several payers."""
+    if isinstance(paid_by, list):
+        return " and ".join(str(payer.get("uid", "?")) if isinstance(payer, Mapping) else "?" for payer in paid_by) or "?"
+    return str(paid_by)

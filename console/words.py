@@ -24,30 +24,30 @@ def words(cell: Cell) -> Words:
     return cell if isinstance(cell, tuple) else (cell,)
 
 
-def delta_in_words(delta: Any, source: str = "", layout: Layout | None = None) -> list[Words]:
+def delta_in_words(delta: Any, settings: Settings, source: str = "") -> list[Words]:
     """What a delta, as records and logs hold it, does: "bo owes ana 4.00 EUR more", once for each pair.
 
-    "Owes less" and "is owed more" are the same. Of a settlement (where `layout` knows `source` as one) it is the payer who owes
-    less; of a document with several pairs it is those who share it who owe, and the one whom they have in common who is owed.
+    "Owes less" and "is owed more" are the same. Of a settlement (told by the path `source`) the payer owes less. Of a document
+    with several pairs it is those who share it who owe, and the one whom they have in common who is owed.
     """
     if not isinstance(delta, Mapping):
         return []
-    is_settlement = layout is not None and source.count("/") % 2 == 1 and layout.kind(source) is Kind.SETTLEMENT
+    is_settlement = source.count("/") % 2 == 1 and settings.layout.kind(source) is Kind.SETTLEMENT
     told: list[Words] = []
     for currency, rows in items(delta):
         for uid, others in items(rows):
             turned = is_settlement or len(items(others)) > 1
             for other, amount_minor in items(others):
                 if turned and type(amount_minor) is int:
-                    told.append(words(change(other, uid, -amount_minor, currency)))
+                    told.append(words(change(other, uid, -amount_minor, currency, settings.unit)))
                 else:
-                    told.append(words(change(uid, other, amount_minor, currency)))
+                    told.append(words(change(uid, other, amount_minor, currency, settings.unit)))
     return told
 
 
 def uids_of(delta: Any) -> list[str]:
     """Everybody whom a delta names."""
-    return [part.uid for sentence in delta_in_words(delta) for part in sentence if isinstance(part, User)]
+    return [uid for _, rows in items(delta) for debtor, others in items(rows) for uid in (debtor, *dict(items(others)))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,11 @@ class Told:
 
 def tell(path: str, body: bytes, event_time: datetime | None, settings: Settings) -> Told:
     """What the body of an event of a source document says."""
+    kind = settings.layout.kind(path)
+    if kind is None:
+        return Told("written")
     try:
-        event = decode(body, kind=settings.layout.kind(path), event_id="", time=event_time)
+        event = decode(body, kind=kind, event_id="", time=event_time)
     except UnreadableEvent as error:
         return Told("unreadable", str(error))
     before, after = (_parsed(event, side, settings) for side in (event.before, event.after))
@@ -96,8 +99,9 @@ def _named(path: str, fields: Fields, settings: Settings) -> str | None:
     in_path = settings.layout.group_in_path(path)
     if in_path is not None:
         return in_path
+    kind = settings.layout.kind(path)
     try:
-        named = (read(settings.layout.kind(path), fields) or {}).get("groupId")
+        named = (read(kind, fields) or {}).get("groupId") if kind else None
     except AdapterFailed:
         return None
     return named if isinstance(named, str) else None

@@ -10,14 +10,13 @@ from google.events.cloud.firestore_v1 import DocumentEventData
 
 from balance.core.ledger import Posting, delta
 from balance.database.codec import encode_fields_into
-from balance.documents.layout import Layout
 from balance.documents.records import encode_delta
 from balance.documents.settings import Settings
 from console.words import Words, ago, delta_in_words, duration, tell
 from scripts.output import User
 
 ROOT = "projects/p/databases/(default)/documents"
-LAYOUT = Layout()
+SETTINGS = Settings()
 EXPENSE = {"groupId": "g", "paidBy": "ana", "amount": 9, "currency": "EUR", "splits": [{"uid": "bo", "amount": 9}]}
 
 
@@ -39,20 +38,20 @@ def event(before: dict[str, Any] | None, after: dict[str, Any] | None) -> bytes:
 
 def test_those_who_share_owe_the_payer_more() -> None:
     shares = [Posting(uid, "cleo", "EUR", 400) for uid in ("ana", "bo", "zoe")]
-    told = plain(delta_in_words(encode_delta(delta([], shares)), "expenses/e1", LAYOUT))
+    told = plain(delta_in_words(encode_delta(delta([], shares)), SETTINGS, "expenses/e1"))
     assert sorted(told) == [f"{uid} owes cleo 4.00 EUR more" for uid in ("ana", "bo", "zoe")]
-    less = plain(delta_in_words(encode_delta(delta(shares, [])), "expenses/e1", LAYOUT))
+    less = plain(delta_in_words(encode_delta(delta(shares, [])), SETTINGS, "expenses/e1"))
     assert sorted(less) == [f"{uid} owes cleo 4.00 EUR less" for uid in ("ana", "bo", "zoe")]
 
 
 def test_who_settles_owes_less() -> None:
     paid = encode_delta(delta([], [Posting("ana", "bo", "EUR", 400)]))
-    assert plain(delta_in_words(paid, "settlements/s1", LAYOUT)) == ["bo owes ana 4.00 EUR less"]
+    assert plain(delta_in_words(paid, SETTINGS, "settlements/s1")) == ["bo owes ana 4.00 EUR less"]
 
 
 @pytest.mark.parametrize("bent", [None, "x", {"EUR": 5}, {"EUR": {"ana": 5}}, {"EUR": {"ana": {"bo": "x"}}}])
 def test_a_delta_that_somebody_has_bent_is_told_as_far_as_it_goes(bent: Any) -> None:
-    assert len(delta_in_words(bent, "expenses/e1", LAYOUT)) <= 1
+    assert len(delta_in_words(bent, SETTINGS, "expenses/e1")) <= 1
 
 
 @pytest.mark.parametrize(
