@@ -220,6 +220,15 @@ class Console:
         deployment.check_documents()
         (found,) = deployment.firestore.get([deployment.settings.layout.group(group_id)])
         uids = members(found.fields or {})
+        path = request.query_params.get("edit", "")
+        kind = deployment.settings.layout.kind(path) if path.count("/") % 2 == 1 else None
+        form: Form | None = _form(request) if problem else {}
+        if kind is not None and not problem:
+            (edited,) = deployment.firestore.get([path])
+            form = entries.form_of(deployment, kind, edited.fields or {})
+            if form is None:
+                return self._to(f"/groups/{quote(group_id, safe='')}/document?{urlencode({'path': path})}")
+            uids = list(dict.fromkeys([*uids, *form.get("among", ())]))
         deployment.names.learn(uids)
         return self._page(
             "entries.html",
@@ -230,8 +239,9 @@ class Console:
             sources=group.sources(deployment, group_id),
             currencies=sorted(EXPONENTS),
             problem=problem,
-            form={} if not problem else _form(request),
-            kind=request.query_params.get("kind", "expense"),
+            form=form,
+            path=path if kind else "",
+            kind=str(kind or request.query_params.get("kind", "expense")),
         )
 
     def save_entry(self, request: Request) -> Response:

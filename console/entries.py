@@ -17,8 +17,9 @@ from balance.database.codec import decode_fields, encode_fields_into
 from balance.database.firestore import Create, Delete, Set, Update, Write, transaction
 from balance.database.retry import Retry
 from balance.documents.layout import IN_GROUP
-from balance.documents.sources import Kind, is_document_id, uid_fault
+from balance.documents.sources import Kind, Malformed, is_document_id, parse, uid_fault
 from console.deployment import Deployment, Refused
+from scripts.output import stored
 
 _Document = Document.pb()
 Form = Mapping[str, Sequence[str]]
@@ -73,6 +74,7 @@ def save(deployment: Deployment, group_id: str, form: Form) -> str:
     fields = (_expense if kind is Kind.EXPENSE else _settlement)(form, deployment.settings.unit)
     collection = deployment.settings.layout.collection(kind).replace(IN_GROUP, group_id)
     fields["groupId"] = group_id
+    _check_adapter(deployment, kind, group_id, fields)
     if path:
         check_source(deployment, path)
         _commit(deployment, [Update(path, {(name,): value for name, value in fields.items()})])
@@ -83,6 +85,46 @@ def save(deployment: Deployment, group_id: str, form: Form) -> str:
     path = f"{collection}/{name}"
     _commit(deployment, [Create(path, {**fields, "deletedAt": None})], must_be_new=True)
     return path
+
+
+def _check_adapter(deployment: Deployment, kind: Kind, group_id: str, fields: Mapping[str, Any]) -> None:
+    """Raises Refused when the app's adapter does not read what this form writes, which are the fields of the contract."""
+    parsed = parse(kind, fields, deployment.settings.unit)
+    if isinstance(parsed, Malformed):
+        raise Refused(
+            f"The document would be malformed: {parsed.field} {parsed.reason}. If your adapter reads other fields, use JSON."
+        )
+    if parsed.group_id is None:
+        raise Refused("Your adapter takes what this form writes for none of yours: write the document as JSON.")
+
+
+def form_of(deployment: Deployment, kind: Kind, fields: Mapping[str, Any]) -> Form | None:
+    """The form that says the same as a document; None when the form cannot say it."""
+    unit, currency = deployment.settings.unit, fields.get("currency")
+    if not isinstance(currency, str) or unit.exponent(currency) is None:
+        return None
+
+    def text(amount: Any) -> str:
+        return stored(amount, currency, unit).split()[0].replace(",", "")
+
+    form: dict[str, list[str]] = {"kind": [str(kind)], "currency": [currency], "amount": [text(fields.get("amount"))]}
+    if kind is Kind.SETTLEMENT:
+        return {**form, "payerId": [str(fields.get("payerId"))], "payeeId": [str(fields.get("payeeId"))]}
+    splits, payer = fields.get("splits"), fields.get("paidBy")
+    if not isinstance(payer, str) or not isinstance(splits, list) or not all(isinstance(split, dict) for split in splits):
+        return None
+    shares = {str(split.get("uid")): split.get("amount") for split in splits}
+    if len(shares) < len(splits):
+        return None
+    filled = {
+        **form,
+        "paidBy": [payer],
+        "description": [str(fields.get("description", ""))],
+        "among": list(shares),
+        **{f"share:{uid}": [text(amount)] for uid, amount in shares.items()},
+    }
+    # A share that is no whole number of minor units.
+    return None if any("?" in filled[name][0] for name in filled if name.startswith(("share:", "amount"))) else filled
 
 
 def save_json(deployment: Deployment, path: str, text: str) -> None:

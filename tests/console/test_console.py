@@ -91,7 +91,14 @@ def test_a_document_is_edited_deleted_and_restored(new_page: NewPage, url: str, 
     add_expense(page, "9.00")
     page.locator("svg.flow path.ribbon").first.wait_for()
     page.get_by_role("link", name="Add an expense").click()
-    page.get_by_role("link", name="Change expenses/").click()
+    page.get_by_role("link", name="edit expenses/").click()
+    assert page.get_by_label("Share of bo").input_value() == "3.00"
+    page.get_by_label("Share of bo").fill("2")
+    page.get_by_label("Share of chidi").fill("4")
+    page.get_by_role("button", name="Save").click()
+    page.locator("table.bars").get_by_text("-4.00 EUR").wait_for()
+    page.get_by_role("link", name="Add an expense").click()
+    page.get_by_role("link", name="delete, restore or write as JSON").click()
     here = page.url
     page.get_by_role("button", name="Mark as deleted").click()
     page.get_by_text("Nobody owes anybody anything").wait_for()
