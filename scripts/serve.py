@@ -57,7 +57,7 @@ class Assignment(click.ParamType[tuple[str, str]]):
 @click.option("--chaos", metavar="SEED", type=int, help="Deliver events twice, late and out of order.")
 @click.option("--indexes", type=Path, metavar="FILE", default=DEPLOYED_INDEXES, help="Refuse other queries; or 'none'.")
 @click.option("--emulator", metavar="ARGUMENT", multiple=True, help="More for `python -m emulator`.")
-@click.option("--console/--no-console", default=True, help="The console in the browser (yes).")
+@click.option("--console/--no-console", default=None, help="In the browser (yes, without COMMAND).")
 @click.option("--schedules", is_flag=True, help="Call scheduled functions on their schedules too.")
 @click.option("--env", type=Assignment(), multiple=True, help="A variable for the functions.")
 @click.option("--logs", type=Path, metavar="DIR", help="Output of the processes to files there.")
@@ -74,7 +74,7 @@ def dev(
     chaos: int | None,
     indexes: Path,
     emulator: tuple[str, ...],
-    console: bool,
+    console: bool | None,
     schedules: bool,
     env: tuple[tuple[str, str], ...],
     logs: Path | None,
@@ -96,7 +96,7 @@ def dev(
         schedules=schedules,
         only=only,
         environment=dict(env),
-        companions={"console": _console(project, source)} if console else {},
+        companions=_companions(project, source) if console or (console is None and not command) else {},
     )
     for warning in folders.look_alikes(options.source, project, emulated=True):
         tell(warning)
@@ -107,10 +107,13 @@ def dev(
         return Exit.REFUSED
 
 
-def _console(project: str, source: str | None) -> list[str]:
-    """The command line of the console for this run."""
+def _companions(project: str, source: str | None) -> dict[str, list[str]]:
+    """The command line of the console for this run; none for functions that are not ours."""
     folder = folders.find(source)
-    return [sys.executable, str(folders.ROOT / "scripts"), "console", "--project", project, "--source", str(folder)]
+    if not (folder / folders.ADAPTER).is_file():
+        return {}
+    words = [sys.executable, str(folders.ROOT / "scripts"), "console", "--project", project, "--source", str(folder)]
+    return {"console": words}
 
 
 if __name__ == "__main__":
