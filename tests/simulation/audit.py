@@ -2,22 +2,49 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from balance.documents.balances import VERSION
 from emulator.changes import Change
 from tests.simulation import auditor
 from tests.simulation.auditor import EXPONENTS, LATER_EXPONENTS, Discrepancy, Reading, Rules, StoredBalance
-from tests.simulation.profile import Profile
 from tests.simulation.values import EPOCH, Fields, Read, fields_of, time_of
 
 _STALE = StoredBalance(0, "", EPOCH, {}, {}, EPOCH, 0)
 
 
+class Traits(Protocol):
+    """What the audit must know of a schedule or a world."""
+
+    @property
+    def nested(self) -> bool:
+        """Expenses lie below their group."""
+
+    @property
+    def minor_units(self) -> bool:
+        """Amounts are in minor units."""
+
+    @property
+    def small_documents(self) -> bool:
+        """Even small groups may have lower levels of detail."""
+
+    @property
+    def misses_events(self) -> bool:
+        """Some writes make no event: faults of groups that do not exist may be wrong."""
+
+    @property
+    def new_rules(self) -> bool:
+        """So may they when two versions understand documents differently."""
+
+    @property
+    def switches_off(self) -> bool:
+        """Updates may have been off when a group was deleted."""
+
+
 class Audit:
     """Follows the commits: what stands in the database now."""
 
-    def __init__(self, profile: Profile, read: Read = fields_of) -> None:
+    def __init__(self, profile: Traits, read: Read = fields_of) -> None:
         self._profile = profile
         self._read = read
         self._rules = Rules(EXPONENTS, profile.minor_units, profile.nested)
@@ -109,13 +136,19 @@ class Audit:
             if stored is None or stored.version != version:
                 raise Discrepancy(f"{group} has {'no balance' if stored is None else f'one of version {stored.version}'}")
             self.check(group, stored)
-        self.check_faults(later=version > VERSION, everywhere=not (self._profile.loses_events or self._profile.new_rules))
+        self.check_faults(later=version > VERSION, everywhere=not (self._profile.misses_events or self._profile.new_rules))
         self._repaired = version
 
     def created(self, group: str) -> datetime | None:
         """When the group's document was created; None when it is gone."""
         document = self.documents.get(f"groups/{group}")
         return None if document is None else time_of(document.create_time)
+
+    def epoch(self, group: str) -> int:
+        """The epoch in which a group's balance was written; -1 when there is none, or it says none."""
+        document = self.documents.get(f"groups/{group}/metadata/balance")
+        rules = None if document is None else self._read(document).get("rules")
+        return int(rules.partition(":")[0]) if isinstance(rules, str) else -1
 
     def check_count(self, group: str, stored: StoredBalance) -> None:
         """Raises Discrepancy when a balance of the group as it stands does not count the faults that stand."""

@@ -1,7 +1,8 @@
 """The ways in which the protocol could be weakened, each as edits to the product's source.
 
-`killed_by` are seeds with which the simulator once caught it: the gate starts there, and goes on to others when the schedules
-of these seeds have changed.
+What catches it: `worlds` of the explorer, where every interleaving is tried; `killed_by`, seeds with which the random simulator
+once caught it (the gate starts there, and goes on to others when the schedules of these seeds have changed); or `tests`, where
+neither runs the code in question.
 """
 
 from dataclasses import dataclass
@@ -17,28 +18,55 @@ class Mutant:
     weakening: str
     edits: tuple[Edit, ...]
     killed_by: tuple[int, ...] = ()
+    worlds: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+
+    @property
+    def caught_by(self) -> str:
+        """What catches it, for the documentation."""
+        if self.worlds:
+            return "explorer: " + "; ".join(self.worlds)
+        if self.tests:
+            return "tests: " + ", ".join(f"`{test}`" for test in self.tests)
+        return "random: " + (", ".join(map(str, self.killed_by)) or "searched")
 
 
-_COMMIT = "    committed_at = attempt.commit([write, *creations])\n"
+_WRITES = "    return [write, *creations], after\n"
+_ALONE = "    committed_at = attempt.commit(writes) if writes else None\n"
+_TOGETHER = "    committed_at = patience.call(lambda: _commit(firestore, writes, patience.timeout_s)) if writes else None\n"
+_SPLIT = "    creations, others = ([w for w in writes if isinstance(w, Create) is is_record] for is_record in (True, False))\n"
+"""The records apart from the balances."""
+
+_IMPORTS = (
+    Edit("protocol.apply", "import Firestore, Set,", "import Create, Firestore, Set,"),
+    Edit("protocol.optimistic", "import Conflict, Firestore,", "import Conflict, Create, Firestore, Set,"),
+)
 
 MUTANTS = (
     Mutant(
         "no-record",
         "no record is written",
-        (Edit("protocol.apply", _COMMIT, "    committed_at = attempt.commit([write])\n"),),
+        (Edit("protocol.apply", _WRITES, "    return [write], after\n"),),
         killed_by=(1, 2, 4),
     ),
     Mutant(
         "record-after",
         "the record is written outside the transaction, after it",
         (
+            *_IMPORTS,
             Edit(
                 "protocol.apply",
-                _COMMIT,
-                "    committed_at = attempt.commit([write])\n"
-                "    with transaction(attempt._firestore) as later:\n"
-                "        later.get([stored.path])\n"
-                "        later.commit(creations)\n",
+                _ALONE,
+                f"{_SPLIT}    committed_at = attempt.commit(others) if writes else None\n"
+                "    if creations:\n"
+                "        attempt._firestore.commit(creations)\n",
+            ),
+            Edit(
+                "protocol.optimistic",
+                _TOGETHER,
+                f"{_SPLIT}    committed_at = firestore.commit(others) if writes else None\n"
+                "    if creations:\n"
+                "        firestore.commit(creations)\n",
             ),
         ),
         killed_by=(17, 21, 35),
@@ -47,13 +75,20 @@ MUTANTS = (
         "record-before",
         "the record is written outside the transaction, before it",
         (
+            *_IMPORTS,
             Edit(
                 "protocol.apply",
-                _COMMIT,
-                "    with transaction(attempt._firestore) as earlier:\n"
-                "        earlier.get([recorded[0].path + '-'])\n"
-                "        earlier.commit(creations)\n"
-                "    committed_at = attempt.commit([write])\n",
+                _ALONE,
+                f"{_SPLIT}    if creations:\n"
+                "        attempt._firestore.commit(creations)\n"
+                "    committed_at = attempt.commit(others) if writes else None\n",
+            ),
+            Edit(
+                "protocol.optimistic",
+                _TOGETHER,
+                f"{_SPLIT}    if creations:\n"
+                "        firestore.commit(creations)\n"
+                "    committed_at = firestore.commit(others) if writes else None\n",
             ),
         ),
         killed_by=(2, 4, 8),
@@ -88,10 +123,8 @@ MUTANTS = (
         (
             Edit(
                 "protocol.apply",
-                "    after = balances.applied(",
-                "    if not delta:\n"
-                "        return [Result(group_id, outcome) for outcome in outcomes]\n"
-                "    after = balances.applied(",
+                "    after = replace(before,",
+                "    if not delta:\n        return [], before\n    after = replace(before,",
             ),
         ),
         killed_by=(659, 802, 929),
@@ -204,6 +237,7 @@ MUTANTS = (
         "no version check: a rebuild that nobody forces overwrites a newer version's balance",
         (
             Edit("protocol.apply", "if judgement.condition is Condition.NEWER:", "if False:"),
+            Edit("protocol.optimistic", "if judgement.condition is Condition.NEWER:", "if False:"),
             Edit("protocol.rebuild", "if judgement.condition is Condition.NEWER and not force:", "if False:"),
             Edit("protocol.faults", "if judgement.condition is Condition.NEWER and not force:", "if False:"),
         ),
@@ -237,8 +271,8 @@ MUTANTS = (
             ),
             Edit(
                 "protocol.faults",
-                "    kind: Kind\n    source: str\n",
-                "    kind: Kind\n    source: str\n    event: Any = None\n",
+                "    kind: Kind | None\n    source: str\n",
+                "    kind: Kind | None\n    source: str\n    event: Any = None\n",
             ),
             Edit(
                 "protocol.faults",
@@ -322,8 +356,8 @@ MUTANTS = (
             Edit("protocol.bookkeeper", "by_key.pop(member.write.key, None)", "by_key.pop(id(member), None)"),
             Edit(
                 "protocol.apply",
-                "    committed_at = attempt.commit([write, *creations])",
-                "    committed_at = attempt.commit([write, *{creation.path: creation for creation in creations}.values()])",
+                _WRITES,
+                "    return [write, *{creation.path: creation for creation in creations}.values()], after\n",
             ),
         ),
         killed_by=(100, 232, 286),
@@ -334,8 +368,9 @@ MUTANTS = (
         (
             Edit(
                 "protocol.apply",
-                "    stored, *recorded = attempt.get(\n",
-                "    attempt.get([layout.balance(group_id) + '-'])\n    stored, *recorded = attempt._firestore.get(\n",
+                "        stored, *recorded = attempt.get(",
+                "        attempt.get([settings.layout.balance(group_id) + '-'])\n"
+                "        stored, *recorded = attempt._firestore.get(",
             ),
         ),
         killed_by=(145, 423, 427),
@@ -363,5 +398,168 @@ MUTANTS = (
             ),
         ),
         killed_by=(35, 92, 97),
+    ),
+    Mutant(
+        "no-update-time",
+        "a commit without locks does not ask that the balance stands as it was read",
+        (Edit("protocol.optimistic", "balance, update_time=update_time)", "balance, update_time=None)"),),
+    ),
+    Mutant(
+        "records-may-exist",
+        "a commit without locks does not ask that no record exists",
+        (
+            *_IMPORTS[1:],
+            Edit(
+                "protocol.optimistic",
+                "[write for plan in plans.values() for write in plan.writes]",
+                "[Set(w.path, w.fields) if isinstance(w, Create) else w for plan in plans.values() for w in plan.writes]",
+            ),
+        ),
+    ),
+    Mutant(
+        "failed-commit-done",
+        "a commit without locks that failed counts as done",
+        (
+            Edit(
+                "protocol.optimistic",
+                _TOGETHER,
+                f"    try:\n    {_TOGETHER}"
+                "    except TransientError:\n"
+                "        committed_at = next(iter(plans.values())).after.as_of\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "memory-trusted",
+        "a remembered balance is taken for the present one",
+        (
+            Edit(
+                "protocol.optimistic",
+                "kept.stored, kept.update_time, kept.update_time)",
+                "kept.stored, None, kept.update_time)",
+            ),
+        ),
+    ),
+    Mutant(
+        "memory-kept",
+        "a remembered balance is used again after a conflict",
+        (
+            Edit(
+                "protocol.optimistic",
+                "        for group_id in batch:\n            memory.forget(group_id)\n    except (TransientError",
+                "        pass\n    except (TransientError",
+            ),
+        ),
+    ),
+    Mutant(
+        "records-read-outside",
+        "a rebuild reads the newer records outside its transaction",
+        (Edit("protocol.rebuild", "records_since(attempt.query, ", "records_since(attempt._firestore.query, "),),
+        worlds=("no balance, switched on, rebuild",),
+    ),
+    Mutant(
+        "group-not-read-again",
+        "a rebuild does not look at the group again at its end",
+        (
+            Edit(
+                "protocol.rebuild",
+                "if present.create_time is None or present.create_time != group.create_time:",
+                "if False:",
+            ),
+            Edit("protocol.rebuild", "as_of, present.create_time, fault_count", "as_of, group.create_time, fault_count"),
+        ),
+        worlds=("group deleted, rebuild (one listing)",),
+    ),
+    Mutant(
+        "balance-not-missed",
+        "a rebuild does not notice that the balance that stood at its snapshot is gone",
+        (Edit("protocol.rebuild", "if stood.fields is not None and stored.fields is None:", "if False:"),),
+        worlds=("balance and records deleted by hand, rebuild",),
+    ),
+    Mutant(
+        "gap-read-outside",
+        "while updates are off, the balance is read outside the transaction",
+        (
+            Edit(
+                "protocol.gaps",
+                "        stored, *recorded = attempt.get(",
+                "        attempt.get([record_paths[0] + '-'])\n        stored, *recorded = attempt._firestore.get(",
+            ),
+        ),
+        worlds=("no balance, switched on, rebuild", "edit, switched off, rebuild"),
+    ),
+    Mutant(
+        "record-of-any-version",
+        "a rebuild adds what a record of another version says",
+        (Edit("documents.records", "(self.version, self.rules) == mine", "True"),),
+    ),
+    Mutant(
+        "fault-read-outside",
+        "a fault is settled by a read outside its transaction",
+        (
+            Edit(
+                "protocol.faults",
+                "        read = attempt.get(",
+                "        attempt.get([settings.layout.fault(group_id, suspects[0].source) + '-'])\n"
+                "        read = attempt._firestore.get(",
+            ),
+        ),
+        worlds=("bent, healed, bent",),
+    ),
+    Mutant(
+        "future-as-of-current",
+        "a balance whose asOf is a time to come is added to",
+        (Edit("documents.judgement", "if stored.as_of > document.read_time:", "if False:"),),
+        worlds=("asOf bent into the future",),
+    ),
+    Mutant(
+        "detail-never-lowered",
+        "a balance that no longer fits its document keeps its level of detail",
+        (
+            Edit(
+                "documents.balances", "return after if _fits_as_before(balance, after, delta) else", "return after if True else"
+            ),
+        ),
+    ),
+    Mutant(
+        "no-applied-at-margin",
+        "a rebuild takes the server's time in a record for that of its commit",
+        (Edit("protocol.rebuild", "APPLIED_AT_MARGIN = timedelta(minutes=1)", "APPLIED_AT_MARGIN = timedelta(0)"),),
+    ),
+    Mutant(
+        "lower-epoch-accepted",
+        "a delta is added to a balance of a lower epoch",
+        (Edit("documents.judgement", 'return "" if theirs == mine else', 'return "" if True else'),),
+        worlds=("reinstalled",),
+    ),
+    Mutant(
+        "higher-epoch-accepted",
+        "code of a lower epoch does not stand back",
+        (Edit("documents.judgement", "if epoch is not None and epoch > settings.epoch:", "if False:"),),
+        worlds=("lower and higher epoch",),
+    ),
+    Mutant(
+        "orphans-in-reverse",
+        "what a deleted group left is removed in reverse order: records before the balance",
+        (
+            Edit(
+                "operations.orphans",
+                "paths = list(_paths(",
+                "paths = list(_paths(firestore, settings, orphan.group_id))[::-1]\n    [].extend(_paths(",
+            ),
+        ),
+        tests=("tests/integration/operations/test_verify.py",),
+    ),
+    Mutant(
+        "reconcile-at-present",
+        "the nightly check reads the records as they are, not as of its instant",
+        (
+            Edit(
+                "operations.reconcile",
+                "lambda query: firestore.query(query, read_time=now)",
+                "lambda query: firestore.query(query)",
+            ),
+        ),
+        worlds=("two documents, nightly check",),
     ),
 )

@@ -46,7 +46,8 @@ class Edit:
 
 _LATER = (Edit("documents.balances", r"^VERSION = \d+$", f"VERSION = {LATER_VERSION}", is_pattern=True),)
 _NEW_RULES = (Edit("core.currencies", r"\Z", f'\nEXPONENTS["{LATER_CURRENCY}"] = 2\n', is_pattern=True),)
-_SMALL = (Edit("documents.balances", "MAX_DOCUMENT_BYTES = 1_048_576", "MAX_DOCUMENT_BYTES = 8_600"),)
+SMALL_DOCUMENT_BYTES = 8_600
+_SMALL = (Edit("documents.balances", "MAX_DOCUMENT_BYTES = 1_048_576", f"MAX_DOCUMENT_BYTES = {SMALL_DOCUMENT_BYTES}"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Product:
     events: Any
     firestore: Any
     outcome: Any
+    reconcile: Any
     retry: Any
     sdk: Any
     settings: Any
@@ -70,6 +72,7 @@ _PACKAGES = {
     "database": ("firestore", "retry", "sdk"),
     "documents": ("changes", "outcome", "settings", "sources", "writes"),
     "protocol": ("bookkeeper", "events"),
+    "operations": ("reconcile",),
 }
 
 
@@ -77,15 +80,29 @@ _PACKAGES = {
 def product(*, later: bool = False, new_rules: bool = False, small: bool = False, edits: tuple[Edit, ...] = ()) -> Product:
     """A copy of the product: with edits, of the version after this one, perhaps with a currency more, or with a low limit."""
     all_edits = [*edits, *(_LATER if later else ()), *(_NEW_RULES if later and new_rules else ()), *(_SMALL if small else ())]
-    with _fresh_package(_Editor(all_edits)):
+    with _fresh_package(Editor(all_edits)):
         modules = {
             name: importlib.import_module(f"balance.{package}.{name}") for package, names in _PACKAGES.items() for name in names
         }
         return Product(version=LATER_VERSION if later else VERSION, **modules)
 
 
+@cache
+def settings_of(copy: Product, *, nested: bool = False, minor_units: bool = False, epoch: int = 0) -> Any:
+    """The product's settings, as from a deployment's environment."""
+    parent = "groups/{groupId}/" if nested else ""
+    return copy.settings.from_environment(
+        {
+            "EXPENSES_COLLECTION": f"{parent}expenses",
+            "SETTLEMENTS_COLLECTION": f"{parent}settlements",
+            "AMOUNT_UNIT": "minor" if minor_units else "major",
+            "EPOCH": str(epoch),
+        }
+    )
+
+
 @contextmanager
-def _fresh_package(editor: "_Editor") -> Iterator[None]:
+def _fresh_package(editor: "Editor") -> Iterator[None]:
     """Within, `import balance` reads the files anew; what was imported before stays untouched."""
     kept = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "balance"}
     for name in kept:
@@ -100,7 +117,7 @@ def _fresh_package(editor: "_Editor") -> Iterator[None]:
         sys.modules.update(kept)
 
 
-class _Editor(importlib.abc.MetaPathFinder):
+class Editor(importlib.abc.MetaPathFinder):
     """Finds the package's modules as always, and edits the source of some."""
 
     def __init__(self, edits: Sequence[Edit]) -> None:

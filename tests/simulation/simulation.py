@@ -8,7 +8,8 @@ drains, the auditor compares every balance and fault with the documents, and eve
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from datetime import datetime
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -20,17 +21,19 @@ from balance.documents.balances import VERSION
 from emulator.changes import Change
 from emulator.engine import Engine
 from emulator.engine import Settings as EngineSettings
+from emulator.values import document_bytes
 from tests.indexes import DEPLOYED_INDEXES
 from tests.simulation.app import App, Log, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
-from tests.simulation.database import DATABASE, ROOT, Network, SimulatedFirestore
-from tests.simulation.product import LATER_VERSION, Edit, Product, product
-from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Roll, draw
+from tests.simulation.database import Network, SimulatedFirestore
+from tests.simulation.hands import Hands
+from tests.simulation.product import LATER_VERSION, SMALL_DOCUMENT_BYTES, Edit, Product, product, settings_of
+from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, START_US, Roll, draw
 from tests.simulation.scheduler import Scheduler, Signal, kill
+from tests.simulation.translation import DATABASE, ROOT
 from tests.simulation.values import Reader, to_time, to_us
 
-START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00Z
 MAX_STEPS = 60_000
 MOST_ATTEMPTS_AT_REST = 12
 RECORD_TTL_US = 7 * DAY_US
@@ -57,6 +60,9 @@ class Figures:
     outcomes: Counter[str] = field(default_factory=Counter)
     fates: Counter[str] = field(default_factory=Counter)
     """What happened to calls of Firestore."""
+    commits_of_several: int = 0
+    """Commits of more than one group's balance."""
+    schedules_with_them: int = 0
 
     def add(self, other: "Figures") -> None:
         """Add up."""
@@ -68,6 +74,8 @@ class Figures:
         self.failures += other.failures
         self.outcomes += other.outcomes
         self.fates += other.fates
+        self.commits_of_several += other.commits_of_several
+        self.schedules_with_them += other.schedules_with_them
 
 
 @dataclass(slots=True)
@@ -78,6 +86,7 @@ class Process:
     product: Product
     updates_on: bool
     keeper: Any = None
+    firestore: Any = None
     is_alive: bool = True
     is_retired: bool = False
     """Gets no new work."""
@@ -106,7 +115,12 @@ class Simulation:
         self.scheduler = Scheduler(START_US, grain_us=10_000 if self.profile.coarse_clock else 1)
         self._print = trace
         self.log: Log | None = None if trace is None else self._trace
-        settings = EngineSettings(optimistic=self.profile.optimistic, indexes=DEPLOYED_INDEXES)
+        error_us = self.profile.server_time_error_us
+        settings = EngineSettings(
+            optimistic=self.profile.optimistic,
+            indexes=DEPLOYED_INDEXES,
+            request_time_error_us=(lambda: int((2 * self.random.random() - 1) * error_us)) if error_us else None,
+        )
         self.engine = Engine(DATABASE, self.scheduler.clock, settings=settings)
         self.engine.subscribe(self._on_commit)
         reader = Reader()
@@ -114,6 +128,7 @@ class Simulation:
         self.scene = scene(self.random, self.profile)
         self.audit = Audit(self.profile, reader.fields)
         self.app = App(self.network, self.audit.documents, self.random, self.profile, self.scene, self.log, reader.fields)
+        self.hands = Hands(self)
         self.figures = Figures(schedules=1)
         self.events: list[Event] = []
         self.processes: list[Process] = []
@@ -133,6 +148,13 @@ class Simulation:
         self._is_redelivering = False
         self.may_rebuild: set[str] = set()
         """Groups for which a redelivery may be answered by a rebuild."""
+        self._is_expiring = False
+        """Records are being deleted because they have outlived their time."""
+        self.epoch = 0
+        self.is_away = False
+        """The system has been taken away: there are no triggers."""
+        self._lost_records: set[tuple[str, datetime | None]] = set()
+        """Groups, each with its creation, of which somebody deleted records. Until a rebuild a redelivery may count twice."""
         self._launched = 0
 
     def run(self) -> Figures:
@@ -141,8 +163,8 @@ class Simulation:
             self._plan()
             self._drain("the faults stopped")
             self._check_at_rest()
-            self._repair()
-            self._drain("the repair")
+            self._check_nightly()
+            self._drain("the nightly check")
             self.audit.check_repaired(self._final_version())
             self._redeliver()
             self._drain("the redelivery")
@@ -151,12 +173,15 @@ class Simulation:
             what = str(error) if isinstance(error, Discrepancy) else f"{type(error).__name__}: {error}"
             raise Failure(f"seed {self.seed}: {what}\nreplay: balance simulate --seed {self.seed} --trace") from error
         self.figures.fates.update(map(str, self.network.met.elements()))
+        self.figures.commits_of_several = self.network.commits_of_several
+        self.figures.schedules_with_them = int(self.network.commits_of_several > 0)
         return self.figures
 
     # The plan
 
     def _plan(self) -> None:
         profile, random, at = self.profile, self.random, self.scheduler.at
+        self.updates_on = not profile.off_at_first
         self.app.set_up()
         for _ in range(profile.instances):
             self._launch()
@@ -189,7 +214,20 @@ class Simulation:
                 at(gone_us, self.app.toggle_group)
                 at(gone_us + int(random.random() ** 2 * 5 * SECOND_US), self.app.toggle_group)
                 at(gone_us + int(random.random() ** 2 * SECOND_US), self._request_rebuild)
-        if profile.switches_off:
+        if profile.deletes_below:
+            gone_us = some_time()
+            at(gone_us - int(random.random() ** 2 * SECOND_US / 5), self._request_rebuild)
+            at(gone_us, self.hands.delete_group)
+        if profile.deletes_by_hand:
+            at(some_time(), self.hands.delete_by_hand)
+        if profile.reinstalls:
+            at(some_time(), self.hands.reinstall)
+        if profile.nightly:
+            for _ in range(3):
+                at(some_time(), lambda: self._check_group(random.choice(self.scene.groups)))
+        if profile.off_at_first:
+            at(storm_us + int((random.random() - 0.3) * SECOND_US), lambda: self._switch(on=True))
+        elif profile.switches_off:
             off_us = storm_us - int(random.random() ** 2 * SECOND_US)
             on_us = some_time() if random.random() < 0.3 else storm_us + int(random.random() ** 2 * 10 * SECOND_US)
             off_us, on_us = sorted((off_us, on_us))
@@ -209,6 +247,8 @@ class Simulation:
 
     def _gap_us(self) -> int:
         roll = self.random.random()
+        if self.profile.bulk and self.random.random() < 0.7:
+            return 0
         if self.profile.pauses and roll > 0.7:
             return int(self.random.random() * self.random.choice((MINUTE_US, HOUR_US, 2 * HOUR_US, DAY_US, 5 * DAY_US)))
         if roll < 0.25:
@@ -268,11 +308,17 @@ class Simulation:
     def _expire(self) -> None:
         """Delete some of the records that have outlived their time."""
         now_s = self.scheduler.now_us // SECOND_US
+        self._is_expiring = True
         for path, document in self.audit.collection("balanceEvents"):
             if document.fields["expireAt"].timestamp_value.seconds < now_s and self.random.random() < 0.7:
                 if self.log:
                     self.log("ttl", f"deletes {path}, the record of {document.fields['source'].string_value}")
                 self.network.post([_WritePb(delete=document.name)])
+        self._is_expiring = False
+
+    def _has_lost_records(self, group: str) -> bool:
+        """Whether somebody has deleted records of the group as it stands."""
+        return (group, self.audit.created(group)) in self._lost_records
 
     # Processes
 
@@ -282,16 +328,34 @@ class Simulation:
         copy = product(later=self.is_later, new_rules=profile.new_rules, small=profile.small_documents, edits=self.edits)
         process = Process(f"{'later' if self.is_later else 'process'}-{self._launched}", copy, self.updates_on)
         firestore = SimulatedFirestore(self.network, copy, partial(self._die, process), lambda: process.is_alive)
+        process.firestore = firestore
         process.keeper = copy.bookkeeper.Bookkeeper(
             firestore,
-            _settings(copy, nested=profile.nested, minor_units=profile.minor_units),
+            settings_of(copy, nested=profile.nested, minor_units=profile.minor_units, epoch=self.epoch),
             updates_on=lambda: process.updates_on,
             retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
+            start=partial(self._start_job, process),
             new_signal=partial(Signal, self.scheduler),
+            clock=lambda: self.scheduler.now_us / SECOND_US,
         )
         self.processes.append(process)
         if self.log:
             self.log(process.name, "starts")
+
+    def _start_job(self, process: Process, job: Callable[[], None]) -> None:
+        """What the product's pool of threads does."""
+
+        def spawn() -> None:
+            if process.is_alive:
+                self.scheduler.spawn(body)
+
+        def body() -> None:
+            actor = getcurrent()
+            process.actors[actor] = lambda: None
+            job()
+            del process.actors[actor]
+
+        self.scheduler.after(0, spawn)
 
     def _sleep_s(self, seconds: float) -> None:
         self.scheduler.sleep(int(seconds * SECOND_US))
@@ -310,7 +374,22 @@ class Simulation:
             on_death()
         self.scheduler.after(int(self.random.random() * SECOND_US), self._replace)
 
+    def take_away(self) -> None:
+        """The system is removed: its processes end, and there are no triggers."""
+        self.is_away = True
+        for process in list(self.processes):
+            self._die(process)
+
+    def bring_back(self) -> None:
+        """It is installed again, in a higher epoch."""
+        self.is_away = False
+        self.epoch += 1
+        for _ in range(self.profile.instances):
+            self._launch()
+
     def _replace(self) -> None:
+        if self.is_away:
+            return
         if len(self._available()) < self.profile.instances:
             self._launch()
 
@@ -396,6 +475,8 @@ class Simulation:
             segments = path.split("/")
             if segments[-2] in ("expenses", "settlements"):
                 self._emit(change, path)
+            elif segments[-2] == "balanceEvents" and change.after is None and not self._is_expiring:
+                self._lost_records.add((segments[1], self.audit.created(segments[1])))
             elif segments[-2] == "metadata":
                 self._on_balance(segments[1], change, changes)
             elif len(segments) == 2 and segments[0] == "groups" and (change.before is None or change.after is None):
@@ -407,6 +488,8 @@ class Simulation:
         if change.after is None or (self._bent is not None and change.after.fields == self._bent.fields):
             return
         try:
+            if self.profile.small_documents and document_bytes(change.after) > SMALL_DOCUMENT_BYTES:
+                raise Discrepancy(f"the balance of {group} has {document_bytes(change.after)} bytes, more than are allowed")
             stored = self.audit.check_commit(group, change.after)
             if stored.version and self.profile.roll is Roll.NONE and group not in self.tampered:
                 self.audit.check_count(group, stored)
@@ -416,7 +499,8 @@ class Simulation:
 
     def _emit(self, change: Change, source: str) -> None:
         random, profile = self.random, self.profile
-        event = Event(len(self.events) + 1, change, source, profile.loses_events and random.random() < 0.2)
+        is_lost = self.is_away or (profile.loses_events and random.random() < 0.2)
+        event = Event(len(self.events) + 1, change, source, is_lost)
         self.events.append(event)
         self.figures.events += 1
         if event.was_lost:
@@ -432,6 +516,8 @@ class Simulation:
 
     def _delay_us(self) -> int:
         roll = self.random.random()
+        if self.profile.bulk and roll < 0.7:
+            return 1_000
         if roll < 0.5:
             return int(roll * SECOND_US / 10)
         return int(self.random.random() ** 2 * self.profile.longest_delay_us)
@@ -502,20 +588,23 @@ class Simulation:
         self.figures.outcomes[outcome] += 1
         if not self._is_redelivering or outcome in ("DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"):
             return
-        # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild. What is left of a
-        # gone group's balance was not repaired: it may lack an event that was lost, or one in which an earlier version saw no
-        # money.
-        was_missed = event.was_lost or self.profile.new_rules
-        if (outcome == "REBUILT" and group in self.may_rebuild) or (was_missed and group not in self.audit.existing_groups()):
+        # Every existing group holds it, unless it comes for the first time: a balance may be right without two lost events that
+        # cancel each other. Where it can no longer be told whether it does, the answer may be a rebuild. What is left of a gone
+        # group's balance was not repaired: an earlier version may have seen no money in an event.
+        if event.was_lost or (outcome == "REBUILT" and group in self.may_rebuild):
+            return
+        if self.profile.new_rules and group not in self.audit.existing_groups():
             return
         self.violation = self.violation or Discrepancy(f"event {event.number} was redelivered, and {outcome} in {group}")
 
     # The end
 
     def _drain(self, since: str) -> None:
-        is_empty = self.scheduler.run(lambda: self.violation, MAX_STEPS)
+        is_empty = self.scheduler.run(lambda: self.violation or self.network.violation, MAX_STEPS)
         if self.violation is not None:
             raise self.violation
+        if self.network.violation is not None:
+            raise Discrepancy(self.network.violation)
         if not is_empty:
             raise Discrepancy(f"after {MAX_STEPS} steps there is still something to do; {since}")
 
@@ -523,9 +612,11 @@ class Simulation:
         """Without any repair: right, or known not to be."""
         profile = self.profile
         for group in self.audit.existing_groups():
-            if profile.loses_events or group in self.tampered:
+            if profile.loses_events or group in self.tampered or self._has_lost_records(group):
                 continue
             stored = self.audit.balance(group)
+            if profile.reinstalls and (stored is None or self.audit.epoch(group) < self.epoch or group in self.was_gone):
+                continue  # nothing has happened to it since
             if profile.switches_off and group in self.was_gone:
                 continue  # it may have come back unnoticed
             if stored is None:
@@ -538,23 +629,68 @@ class Simulation:
                 # By other rules the earlier version may have acknowledged what moves no money by its own, and the later one
                 # what is malformed to the earlier.
                 self.audit.check(group, stored, with_faults=not profile.new_rules)
-        came_back_unnoticed = profile.switches_off and self.was_gone
-        if not (profile.loses_events or self.tampered or profile.new_rules or came_back_unnoticed):
+        came_back_unnoticed = (profile.switches_off or profile.reinstalls) and self.was_gone
+        if not (profile.loses_events or self.tampered or profile.new_rules or profile.reinstalls or came_back_unnoticed):
             self.audit.check_faults(later=False, everywhere=True)
 
-    def _repair(self) -> None:
-        """What the next event, a read or the nightly reconciliation does."""
-        for group in self.audit.existing_groups():
-            stored = None if group in self.tampered else self.audit.balance(group)
-            force = self.profile.loses_events or group in self.tampered
-            is_right = (
-                stored is not None
-                and stored.version == self._final_version()
-                and stored.incarnation == self.audit.created(group)
-                and not (self.profile.switches_off and group in self.was_gone)
+    def _check_nightly(self) -> None:
+        """The nightly check of every group, when what was lost is old enough to be missed. It repairs, but forces nothing."""
+        pause_us = int((2 + self.random.random()) * HOUR_US)
+        if self.log:
+            self.log("fate", f"in {pause_us / HOUR_US:.1f} h every group is checked")
+        for group in self.scene.groups:
+            self.scheduler.after(pause_us, partial(self._check_group, group, is_last=True))
+
+    def _check_group(self, group: str, *, is_last: bool = False) -> None:
+        again = partial(self._later, partial(self._check_group, group, is_last=is_last), 0)
+
+        def body(process: Process) -> None:
+            reconcile = process.product.reconcile
+            is_right = is_last and self._is_right(group)
+            try:
+                report = reconcile.check(process.firestore, process.keeper.settings, group)
+                self._judge_report(group, report, is_right=is_right, is_last=is_last)
+                if report.state in reconcile.REPAIRABLE or (is_last and self._has_lost_records(group)):
+                    reconcile.repair(process.firestore, process.keeper, group)
+            except (process.product.firestore.TransientError, process.product.changes.NewerVersion) as error:
+                if self.log:
+                    self.log(process.name, f"nightly check of {group}: {type(error).__name__}: {error}")
+                again()
+
+        self._start(body, on_death=again)
+
+    def _is_right(self, group: str) -> bool:
+        """Whether the auditor finds nothing wrong with a group's balance, faults included."""
+        try:
+            stored = self.audit.balance(group) if group in self.audit.existing_groups() else None
+            if stored is None or stored.version != self._final_version():
+                return False
+            self.audit.check(group, stored)
+        except Discrepancy:
+            return False
+        return True
+
+    def _judge_report(self, group: str, report: Any, *, is_right: bool, is_last: bool) -> None:
+        """The nightly check must not miss what is wrong at rest, nor find drift where nobody made any."""
+        state = str(report.state)
+        if self.log:
+            self.log("nightly", f"{group}: {state}, {'; '.join(map(str, report.differences))}")
+        excused = (
+            group in self.tampered
+            or self._has_lost_records(group)
+            or self.profile.loses_events
+            or self.profile.new_rules
+            or self.profile.reinstalls
+            or self.profile.switches_off
+        )
+        if state == "drift" and not excused:
+            self.violation = self.violation or Discrepancy(
+                f"the nightly check finds drift in {group}: {report.differences[:2]}"
             )
-            if force or not is_right or self.profile.new_rules:
-                self._rebuild(group, force=force)
+        if is_last and state == "true" and not is_right:
+            self.violation = self.violation or Discrepancy(
+                f"the nightly check finds nothing wrong with {group}, but it is not right"
+            )
 
     def _redeliver(self) -> None:
         """Deliver everything once more, at once or days later."""
@@ -594,16 +730,3 @@ class Simulation:
         hours, rest_us = divmod(rest_us, HOUR_US)
         minutes, rest_us = divmod(rest_us, MINUTE_US)
         self._print(f"{days}d {hours:02}:{minutes:02}:{rest_us / SECOND_US:09.6f}  {who:<12} {what}")
-
-
-@cache
-def _settings(copy: Product, *, nested: bool, minor_units: bool) -> Any:
-    """The product's settings, as from a deployment's environment."""
-    parent = "groups/{groupId}/" if nested else ""
-    return copy.settings.from_environment(
-        {
-            "EXPENSES_COLLECTION": f"{parent}expenses",
-            "SETTLEMENTS_COLLECTION": f"{parent}settlements",
-            "AMOUNT_UNIT": "minor" if minor_units else "major",
-        }
-    )
