@@ -60,6 +60,7 @@ class Console:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         self._templates.filters |= {
             "u": lambda text: quote(str(text), safe=""),

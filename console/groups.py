@@ -44,7 +44,7 @@ class Row:
     @property
     def needs_attention(self) -> bool:
         """Whether somebody should look."""
-        return self.condition not in ("current", "true", "coarse") or self.faults > 0
+        return self.condition not in ("current", "true", "coarse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +139,15 @@ def condition_of(deployment: Deployment, group: Snapshot, balance: Snapshot) -> 
     if judgement.condition is not Condition.CURRENT:
         return str(judgement.condition), judgement.reason
     update_time, report = deployment.verified.get(group_id, (None, None))
-    if report is not None and update_time == balance.update_time:
-        if report.state is State.DRIFT:
-            return "drift", f"{len(report.differences)} differences from its recalculation"
-        if report.state is State.TRUE:
-            return "true", ""
+    state = report.state if report is not None and update_time == balance.update_time else None
+    if report is not None and state is State.DRIFT:
+        return "drift", f"{len(report.differences)} differences from its recalculation"
+    assert judgement.stored is not None, "a current balance says something"
+    faults = judgement.stored.faults
+    if faults:
+        return "faulty", f"{faults} {'document is' if faults == 1 else 'documents are'} in no sum"
+    if state is State.TRUE:
+        return "true", ""
     detail = (balance.fields or {}).get("detail")
     if detail != balances.Detail.PAIRS:
         return "coarse", f"stored at detail {detail!r}"
