@@ -48,8 +48,8 @@ lint: setup  ## ruff and mypy --strict
 	@venv/bin/ruff format --check .
 	@venv/bin/mypy
 
-audit: setup  ## known vulnerabilities of the pinned dependencies; says so when it cannot ask
-	@venv/bin/balance audit
+audit: setup  ## known vulnerabilities of the pinned dependencies; fails when it cannot ask
+	@venv/bin/balance audit $(ARGS)
 
 format: setup  ## rewrite the sources as ruff wants them
 	@venv/bin/ruff check --fix .

@@ -78,8 +78,6 @@ def backfill(
         )
         verb, work = "enqueueing", _each(put)
     else:
-        if not dry_run:
-            opened.refuse_other_rules(force=force)
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
         verb = "looking" if dry_run else "backfilling"
 

@@ -68,6 +68,7 @@ COMMANDS: Final = {
         Entry("chaos", "scripts.developing.attack", "the same attack on real processes"),
         Entry("rehearsal", "scripts.developing.rehearsal", "the roll-out under traffic, every answer checked"),
         Entry("audit", "scripts.developing.vulnerabilities", "known vulnerabilities of the libraries"),
+        Entry("client-contract", "scripts.developing.client_contract", "what the TypeScript client takes from here"),
         Entry("currencies", "scripts.developing.currency_release", "merge a new release of ISO 4217"),
     ),
 }

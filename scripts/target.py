@@ -20,7 +20,6 @@ from balance.database.firestore import Directory, TransientError
 from balance.database.sdk import connect
 from balance.documents.settings import InvalidSetting, Settings, from_environment
 from balance.documents.sources import Kind, is_document_id
-from balance.operations.agreement import disagreement
 from balance.operations.fleet import group_ids
 from scripts import source
 from scripts.command import Refused
@@ -117,14 +116,6 @@ class Opened:
                 " is GROUPS_COLLECTION right, and the project?"
             )
         return group_ids(self.firestore, self.settings.layout, after), total
-
-    def refuse_other_rules(self, *, force: bool) -> None:
-        """Raises Refused when the deployed functions read documents by other rules than this process; not with `force`."""
-        told = disagreement(self.firestore, self.settings)
-        if told is not None and force:
-            print(f"forced although {told}", file=sys.stderr, flush=True)
-        elif told is not None:
-            raise Refused(f"{told}. If a deployment with these rules has just been made, give --force")
 
     def check_group_id(self, group_id: str) -> None:
         """Raises Refused when nothing can have this id."""

@@ -106,8 +106,6 @@ def verify(
     if sample:
         ids = sample_of(ids, sample)
         total = len(ids)
-    if repair:
-        opened.refuse_other_rules(force=force)
     keeper = Bookkeeper(firestore, opened.settings, updates_on=lambda: True)
 
     def work(group_id: str) -> Verdict:

@@ -15,10 +15,7 @@ from typing import Any
 
 import pytest
 
-from balance.core.money import Unit
-from balance.documents import rules
 from balance.documents.balances import VERSION
-from balance.documents.settings import Settings
 from balance.functions import tasks
 from balance.operations.backfill import Filled, Step
 from balance.operations.reconcile import State, check
@@ -112,24 +109,6 @@ def test_a_failure_is_named_and_counted_and_stops_nobody_else(
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     assert main(["backfill"]) == 1
     assert "group g0001 failed: NewerVersion" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("call", [["backfill"], ["verify", "--repair"]])
-def test_nothing_is_written_by_other_rules_than_the_functions_unless_forced(
-    app: Deployment, capsys: pytest.CaptureFixture[str], call: list[str]
-) -> None:
-    old_groups(app, 2)
-    run(capsys)
-    before = app.balance("g0000")
-    other = [*call, "--param", "AMOUNT_UNIT=minor"]
-    assert main(other) == 2
-    told = capsys.readouterr().err
-    for expected in (before["rules"], str(rules.current(Settings(unit=Unit.MINOR))), "AMOUNT_UNIT", "--force"):
-        assert expected in told
-    assert main([*call[:1], "--param", "AMOUNT_UNIT=minor", "--dry-run"] if call == ["backfill"] else ["verify"]) in (0, 1)
-    assert app.balance("g0000") == before
-    assert main([*other, "--force"]) == 0
-    assert app.balance("g0000")["rules"] != before["rules"]
 
 
 def test_force_rebuilds_everything_over_newer_versions_too(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

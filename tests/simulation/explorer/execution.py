@@ -727,7 +727,7 @@ class Execution:
                 self._check_balance(change, changes)
 
     def _check_balance(self, change: Change, together: Sequence[Change]) -> None:
-        if change.after.fields == self._bent:
+        if change.after is None or change.after.fields == self._bent:
             return
         try:
             stored = self.audit.check_commit(GROUP, change.after)
