@@ -486,12 +486,13 @@ MUTANTS = (
                 "        attempt.get([record_paths[0] + '-'])\n        stored, *recorded = attempt._firestore.get(",
             ),
         ),
-        worlds=("no balance, switched on, rebuild", "edit, switched off, rebuild"),
+        worlds=("no balance, switched on, rebuild",),
     ),
     Mutant(
         "record-of-any-version",
         "a rebuild adds what a record of another version says",
         (Edit("documents.records", "(self.version, self.rules) == mine", "True"),),
+        worlds=("older and newer rules, rebuild",),
     ),
     Mutant(
         "fault-read-outside",
@@ -520,11 +521,13 @@ MUTANTS = (
                 "documents.balances", "return after if _fits_as_before(balance, after, delta) else", "return after if True else"
             ),
         ),
+        killed_by=(365, 1549),
     ),
     Mutant(
         "no-applied-at-margin",
         "a rebuild takes the server's time in a record for that of its commit",
         (Edit("protocol.rebuild", "APPLIED_AT_MARGIN = timedelta(minutes=1)", "APPLIED_AT_MARGIN = timedelta(0)"),),
+        killed_by=(40, 88),
     ),
     Mutant(
         "lower-epoch-accepted",
@@ -537,18 +540,6 @@ MUTANTS = (
         "code of a lower epoch does not stand back",
         (Edit("documents.judgement", "if epoch is not None and epoch > settings.epoch:", "if False:"),),
         worlds=("lower and higher epoch",),
-    ),
-    Mutant(
-        "orphans-in-reverse",
-        "what a deleted group left is removed in reverse order: records before the balance",
-        (
-            Edit(
-                "operations.orphans",
-                "paths = list(_paths(",
-                "paths = list(_paths(firestore, settings, orphan.group_id))[::-1]\n    [].extend(_paths(",
-            ),
-        ),
-        tests=("tests/integration/operations/test_verify.py",),
     ),
     Mutant(
         "reconcile-at-present",
