@@ -403,6 +403,7 @@ MUTANTS = (
         "no-update-time",
         "a commit without locks does not ask that the balance stands as it was read",
         (Edit("protocol.optimistic", "balance, update_time=update_time)", "balance, update_time=None)"),),
+        killed_by=(3, 6, 24),
     ),
     Mutant(
         "records-may-exist",
@@ -415,6 +416,7 @@ MUTANTS = (
                 "[Set(w.path, w.fields) if isinstance(w, Create) else w for plan in plans.values() for w in plan.writes]",
             ),
         ),
+        killed_by=(3, 9, 24),
     ),
     Mutant(
         "failed-commit-done",
@@ -428,6 +430,7 @@ MUTANTS = (
                 "        committed_at = next(iter(plans.values())).after.as_of\n",
             ),
         ),
+        killed_by=(3, 6, 9),
     ),
     Mutant(
         "memory-trusted",
@@ -439,6 +442,7 @@ MUTANTS = (
                 "kept.stored, None, kept.update_time)",
             ),
         ),
+        killed_by=(3, 6, 55),
     ),
     Mutant(
         "memory-kept",
@@ -450,6 +454,7 @@ MUTANTS = (
                 "        pass\n    except (TransientError",
             ),
         ),
+        killed_by=(3, 6, 24),
     ),
     Mutant(
         "records-read-outside",
