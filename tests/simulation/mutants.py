@@ -285,7 +285,7 @@ MUTANTS = (
                 "            wanted = _wanted(settings, group_id, suspect.kind, source) if exists else None\n",
             ),
         ),
-        killed_by=(9, 14, 20),
+        worlds=("malformed, healed",),
     ),
     Mutant(
         "gap-without-stale",
@@ -303,7 +303,7 @@ MUTANTS = (
         "created-unnoticed",
         "a group that is created gets no balance",
         (Edit("protocol.groups", "return group.fields is not None and judge", "return False and judge"),),
-        killed_by=(1, 14, 15),
+        worlds=("group comes back (one listing)",),
     ),
     Mutant(
         "incarnation-unnoticed",
@@ -321,7 +321,7 @@ MUTANTS = (
         "faults-not-counted",
         "a fault is set or removed without changing the balance's count",
         (Edit("protocol.faults", "    if more:\n", "    if False:\n"),),
-        killed_by=(3, 19, 24),
+        worlds=("malformed, rebuild",),
     ),
     Mutant(
         "faults-counted-at-the-snapshot",
@@ -385,7 +385,7 @@ MUTANTS = (
                 "    except UnreadablePast:\n        return {}",
             ),
         ),
-        killed_by=(1448, 1817, 2180),
+        worlds=("late delete",),
     ),
     Mutant(
         "malformed-side-stops-delta",
@@ -429,6 +429,7 @@ MUTANTS = (
                 "        committed_at = next(iter(plans.values())).after.as_of\n",
             ),
         ),
+        worlds=("two documents",),
     ),
     Mutant(
         "memory-trusted",
