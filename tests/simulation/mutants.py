@@ -416,6 +416,7 @@ MUTANTS = (
                 "[Set(w.path, w.fields) if isinstance(w, Create) else w for plan in plans.values() for w in plan.writes]",
             ),
         ),
+        killed_by=(3, 9, 24),
     ),
     Mutant(
         "failed-commit-done",
@@ -441,6 +442,7 @@ MUTANTS = (
                 "kept.stored, None, kept.update_time)",
             ),
         ),
+        killed_by=(3, 6, 55),
     ),
     Mutant(
         "memory-kept",
@@ -452,6 +454,7 @@ MUTANTS = (
                 "        pass\n    except (TransientError",
             ),
         ),
+        killed_by=(3, 6, 24),
     ),
     Mutant(
         "records-read-outside",
