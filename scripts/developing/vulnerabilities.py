@@ -1,7 +1,7 @@
 """Audit the pinned dependencies for known vulnerabilities, with pip-audit.
 
-FILEs are requirements with hashes; requirements.txt and requirements-dev.txt by default. What the vulnerability service does
-not answer for is told plainly: silence must not look like a clean bill.
+FILEs are requirements with hashes, by default all of requirements*.txt. What the vulnerability service does not answer for is
+told plainly: silence must not look like a clean bill.
 
 Exit codes: 0 every dependency was audited, and nothing was found; 1 a dependency has a known vulnerability; 2 wrong usage;
 3 not every dependency could be audited (0 with --no-answer-is-fine).
@@ -24,7 +24,7 @@ from scripts.command import subcommand
 from scripts.exits import Exit
 from scripts.source import ROOT
 
-FILES = ("requirements.txt", "requirements-dev.txt")
+FILES = ("requirements.txt", "requirements-dev.txt", "requirements-browser.txt")
 TIMEOUT_S = 600
 
 

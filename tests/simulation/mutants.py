@@ -500,19 +500,6 @@ MUTANTS = (
         worlds=("older and newer rules, rebuild",),
     ),
     Mutant(
-        "fault-read-outside",
-        "a fault is settled by a read outside its transaction",
-        (
-            Edit(
-                "protocol.faults",
-                "        read = attempt.get(",
-                "        attempt.get([settings.layout.fault(group_id, suspects[0].source) + '-'])\n"
-                "        read = attempt._firestore.get(",
-            ),
-        ),
-        worlds=("bent, healed, bent",),
-    ),
-    Mutant(
         "future-as-of-current",
         "a balance whose asOf is a time to come is added to",
         (Edit("documents.judgement", "if stored.as_of > document.read_time:", "if False:"),),
