@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo rehearsal test test-integration test-firebase test-client test-console screenshots simulate explore chaos bench bench-check lint audit format lock
+.PHONY: help setup demo rehearsal test test-integration test-firebase test-client test-console screenshots simulate explore mutate chaos bench bench-check lint audit format lock
 
 PY := venv/bin/python
 
@@ -41,6 +41,10 @@ simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from 
 
 explore: setup  ## every interleaving of small worlds against the protocol, on all cores; WORLDS='"delete*"' chooses
 	@venv/bin/balance explore $(WORLDS) $(ARGS)
+
+mutate: setup  ## line-by-line mutation of core, documents and protocol: hours; MUTANTS='balance.core.ledger*' chooses
+	@venv/bin/mutmut run $(MUTANTS)
+	@venv/bin/mutmut results
 
 chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
 	@venv/bin/balance chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)

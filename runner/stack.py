@@ -168,6 +168,8 @@ class Stack:
     def _environment(self, function: manifest.Function) -> dict[str, str]:
         """The environment above .env files above the manifest; what the platform sets is above all that."""
         return {
+            # On one's own machine who owes whom is no secret, and what an event did is worth seeing.
+            "BALANCE_LOG_DELTAS": "on",
             **function.environment,
             **self._dotenv,
             **os.environ,

@@ -403,6 +403,7 @@ MUTANTS = (
         "no-update-time",
         "a commit without locks does not ask that the balance stands as it was read",
         (Edit("protocol.optimistic", "balance, update_time=update_time)", "balance, update_time=None)"),),
+        killed_by=(3, 6, 24),
     ),
     Mutant(
         "records-may-exist",
@@ -415,6 +416,7 @@ MUTANTS = (
                 "[Set(w.path, w.fields) if isinstance(w, Create) else w for plan in plans.values() for w in plan.writes]",
             ),
         ),
+        killed_by=(3, 9, 24),
     ),
     Mutant(
         "failed-commit-done",
@@ -428,6 +430,7 @@ MUTANTS = (
                 "        committed_at = next(iter(plans.values())).after.as_of\n",
             ),
         ),
+        killed_by=(3, 6, 9),
     ),
     Mutant(
         "memory-trusted",
@@ -439,6 +442,7 @@ MUTANTS = (
                 "kept.stored, None, kept.update_time)",
             ),
         ),
+        killed_by=(3, 6, 55),
     ),
     Mutant(
         "memory-kept",
@@ -450,6 +454,7 @@ MUTANTS = (
                 "        pass\n    except (TransientError",
             ),
         ),
+        killed_by=(3, 6, 24),
     ),
     Mutant(
         "records-read-outside",
@@ -486,25 +491,13 @@ MUTANTS = (
                 "        attempt.get([record_paths[0] + '-'])\n        stored, *recorded = attempt._firestore.get(",
             ),
         ),
-        worlds=("no balance, switched on, rebuild", "edit, switched off, rebuild"),
+        worlds=("no balance, switched on, rebuild",),
     ),
     Mutant(
         "record-of-any-version",
         "a rebuild adds what a record of another version says",
         (Edit("documents.records", "(self.version, self.rules) == mine", "True"),),
-    ),
-    Mutant(
-        "fault-read-outside",
-        "a fault is settled by a read outside its transaction",
-        (
-            Edit(
-                "protocol.faults",
-                "        read = attempt.get(",
-                "        attempt.get([settings.layout.fault(group_id, suspects[0].source) + '-'])\n"
-                "        read = attempt._firestore.get(",
-            ),
-        ),
-        worlds=("bent, healed, bent",),
+        worlds=("older and newer rules, rebuild",),
     ),
     Mutant(
         "future-as-of-current",
@@ -520,11 +513,13 @@ MUTANTS = (
                 "documents.balances", "return after if _fits_as_before(balance, after, delta) else", "return after if True else"
             ),
         ),
+        killed_by=(365, 1549),
     ),
     Mutant(
         "no-applied-at-margin",
         "a rebuild takes the server's time in a record for that of its commit",
         (Edit("protocol.rebuild", "APPLIED_AT_MARGIN = timedelta(minutes=1)", "APPLIED_AT_MARGIN = timedelta(0)"),),
+        killed_by=(40, 88),
     ),
     Mutant(
         "lower-epoch-accepted",
@@ -537,18 +532,6 @@ MUTANTS = (
         "code of a lower epoch does not stand back",
         (Edit("documents.judgement", "if epoch is not None and epoch > settings.epoch:", "if False:"),),
         worlds=("lower and higher epoch",),
-    ),
-    Mutant(
-        "orphans-in-reverse",
-        "what a deleted group left is removed in reverse order: records before the balance",
-        (
-            Edit(
-                "operations.orphans",
-                "paths = list(_paths(",
-                "paths = list(_paths(firestore, settings, orphan.group_id))[::-1]\n    [].extend(_paths(",
-            ),
-        ),
-        tests=("tests/integration/operations/test_verify.py",),
     ),
     Mutant(
         "reconcile-at-present",

@@ -286,6 +286,17 @@ def _versions() -> Iterator[World]:
         may_be=frozenset({State.OLDER}),
     )
 
+    yield World(
+        name="older and newer rules, rebuild",
+        about="older code processes an edit to the new currency, while newer code rebuilds",
+        before=SETTLED,
+        actors=(app(expense(5, currency=LATER_CURRENCY)), Rebuild()),
+        delivered_to=older,
+        processes=OLD,
+        final=Code(is_later=True, new_rules=True),
+        may_be=frozenset({State.OLDER}),
+    )
+
 
 def _ages() -> Iterator[World]:
     yield World(
