@@ -39,6 +39,7 @@ DEVELOP: Final = "Develop this project"
 COMMANDS: Final = {
     "Look": (
         Entry("show", "scripts.show", "one group: balance, suggestions, records, faults", reads_documents=True),
+        Entry("console", "scripts.console", "all of it in the browser", reads_documents=True),
         Entry("explain", "scripts.explain", "why somebody owes somebody: document by document", reads_documents=True),
         Entry("faults", "scripts.faults", "documents that cannot be understood, by reason", reads_documents=True),
     ),

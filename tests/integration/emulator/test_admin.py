@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
@@ -204,6 +205,30 @@ def test_chaos_can_be_set_while_running(clean: Emulator, function: Function) -> 
     clean.client().document("a/c").set({"x": 1})
     clean.ok("POST", "/drain")
     assert len(function.events) == 12
+
+
+def test_events_can_be_watched_held_sent_copied_and_dropped(clean: Emulator, function: Function) -> None:
+    clean.ok("POST", "/triggers", {"pattern": "a/{b}", "url": function.url})
+    since = clean.ok("GET", "/deliveries")["revision"]
+    clean.ok("PUT", "/holding", {"holding": True})
+    clean.client().document("a/b").set({"x": 1})
+    clean.client().document("a/c").set({"x": 1})
+    listed = clean.ok("GET", f"/deliveries?after={since}&waitSeconds=5&bodies=true")
+    assert listed["holding"] is True
+    first, second = listed["deliveries"]
+    assert (first["document"], first["state"], second["state"]) == ("a/b", "held", "held")
+    assert DocumentEventData.pb().FromString(base64.b64decode(first["body"])).value.fields["x"].integer_value == 1
+    clean.ok("POST", f"/deliveries/{first['number']}/send", {"delayMs": 1})
+    clean.ok("POST", f"/deliveries/{second['number']}/drop")
+    clean.ok("POST", "/drain")
+    assert len(function.events) == 1
+    clean.ok("POST", f"/deliveries/{second['number']}/copy", {"otherId": True})
+    clean.ok("PUT", "/holding", {"holding": False})
+    clean.ok("POST", "/drain")
+    assert len(function.events) == 2
+    assert clean.call("POST", f"/deliveries/{first['number']}/drop")[0] == 409
+    assert clean.call("POST", "/deliveries/987654/drop")[0] == 404
+    assert clean.call("GET", "/deliveries?after=x")[1]["error"]["field"] == "after"
 
 
 def test_injected_faults_reach_the_client(clean: Emulator) -> None:

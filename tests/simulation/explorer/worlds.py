@@ -23,6 +23,7 @@ from tests.simulation.explorer.world import (
     Pause,
     Rebuild,
     Redeliver,
+    Repair,
     State,
     Switch,
     World,
@@ -286,6 +287,17 @@ def _versions() -> Iterator[World]:
         may_be=frozenset({State.OLDER}),
     )
 
+    yield World(
+        name="older and newer rules, rebuild",
+        about="older code processes an edit to the new currency, while newer code rebuilds",
+        before=SETTLED,
+        actors=(app(expense(5, currency=LATER_CURRENCY)), Rebuild()),
+        delivered_to=older,
+        processes=OLD,
+        final=Code(is_later=True, new_rules=True),
+        may_be=frozenset({State.OLDER}),
+    )
+
 
 def _ages() -> Iterator[World]:
     yield World(
@@ -305,7 +317,7 @@ def _ages() -> Iterator[World]:
     yield World(
         name="late delete",
         about="a delete's event comes two hours late, when its snapshot cannot be read any more",
-        before=(*SETTLED, no_expense(), Pause(2 * HOUR_US)),
+        before=(*SETTLED, Repair(), no_expense(), Pause(2 * HOUR_US)),
         held_back=frozenset({"e1#2"}),
         actors=(Redeliver("e1#2"), app(expense(1, "e2"))),
         may_rebuild=True,
