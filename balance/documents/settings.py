@@ -80,7 +80,7 @@ def check(environment: Mapping[str, str]) -> None:
     To be called when the functions are loaded; what only the read API looks at is checked for it alone. Raises InvalidSetting.
     """
     from_environment(environment)
-    for switch in (updates_on, precomputed_reads_on, fallback_on):
+    for switch in (updates_on, precomputed_reads_on, fallback_on, deltas_logged):
         switch(environment)
     if environment.get("FUNCTION_TARGET", _READ_API) == _READ_API:
         allowed_origins(environment)
