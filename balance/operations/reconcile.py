@@ -151,7 +151,9 @@ def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: 
         state = State.DRIFT
     else:
         state = State.COARSE if differences else State.TRUE
-    return Report(group_id, state, now, tuple(differences), _tally(history, standing, group_id), len(since - history.versions.keys()))
+    return Report(
+        group_id, state, now, tuple(differences), _tally(history, standing, group_id), len(since - history.versions.keys())
+    )
 
 
 def _tally(history: History, standing: Mapping[str, Fields | None], group_id: str) -> Tally:
