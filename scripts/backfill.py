@@ -19,6 +19,7 @@ Examples:
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,7 @@ from itertools import islice
 from typing import Any
 
 import click
+from google.auth.exceptions import DefaultCredentialsError
 from rich.console import Console
 
 from balance.documents.tally import Tally
@@ -34,12 +36,14 @@ from balance.operations.backfill import Filled, Step, fill
 from balance.operations.fleet import in_parallel
 from balance.protocol.bookkeeper import Bookkeeper
 from scripts import command, deployed, left_out, output, target
+from scripts.command import Refused
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, print_sections
 from scripts.progress import Counting
 from scripts.target import Target
 
+TASKS_HOST = "CLOUD_TASKS_EMULATOR_HOST"
 CHUNK = 10
 """Groups whose balances one worker reads at once: few enough to fit in memory at 1 MiB each."""
 
@@ -73,9 +77,13 @@ def backfill(
     if not enqueue:
         deployed.check(opened, writes=not dry_run, force=force)
     if enqueue:
-        put = tasks.sender(
-            opened.project, region or opened.parameters["BALANCE_REGION"], url=function_url, rate_per_s=rate, force=force
-        )
+        if opened.emulator and TASKS_HOST not in os.environ:
+            raise Refused(f"--enqueue on an emulator: set {TASKS_HOST} to the runner's host:port, which `balance dev` prints")
+        region = region or opened.parameters["BALANCE_REGION"]
+        try:
+            put = tasks.sender(opened.project, region, url=function_url, rate_per_s=rate, force=force)
+        except DefaultCredentialsError as error:
+            raise Refused(f"no credentials to enqueue tasks in {opened.project}: docs/deploy.md ({error})") from None
         verb, work = "enqueueing", _each(put)
     else:
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)

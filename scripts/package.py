@@ -32,8 +32,11 @@ def deployed_files() -> list[Path]:
 @subcommand("package", __doc__)
 @click.argument("folder", type=Path)
 def package(folder: Path) -> int:
+    if folder.resolve() == ROOT:
+        print(f"balance package: {folder} is this repository itself: name another folder", file=sys.stderr)
+        return Exit.WRONG
     if folder.exists() and any(folder.iterdir()) and not (folder / "functions.yaml").exists():
-        print(f"package: {folder} is not empty and holds no functions.yaml: name another folder", file=sys.stderr)
+        print(f"balance package: {folder} is not empty and holds no functions.yaml: name another folder", file=sys.stderr)
         return Exit.WRONG
     for file in deployed_files():
         target = folder / file
@@ -42,4 +45,6 @@ def package(folder: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, target)
     print(f"{folder}: {len(deployed_files())} files")
+    if not (folder / ".env").exists():
+        print(f"next: write your parameters into {folder / '.env'} (docs/quickstart.md)", file=sys.stderr)
     return Exit.DONE

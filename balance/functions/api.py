@@ -32,6 +32,7 @@ from balance import adapter
 from balance.database.firestore import Firestore, Query, Snapshot, TransientError
 from balance.database.retry import Retry
 from balance.documents.settings import Settings, allowed_origins, app_check_required, reads_per_minute, revocation_checked
+from balance.documents.sources import group as adapted
 from balance.documents.sources import is_deleted, is_document_id, members, uid_fault
 from balance.functions import instance
 from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
@@ -368,7 +369,7 @@ def _id(group: Snapshot) -> str:
 
 
 def _is_deleted(group: Snapshot) -> bool:
-    return is_deleted(adapter.group(group.fields or {})) is True
+    return is_deleted(adapted(group.fields or {})) is True
 
 
 # ---------------------------------------------------------------------------------------------------------- parameters

@@ -236,6 +236,9 @@ def test_tasks_go_to_the_region_of_the_functions(
         return lambda group_id: Filled(group_id, Step.ENQUEUED, None)
 
     monkeypatch.setattr(tasks, "sender", sender)  # the queue itself: tests/e2e/test_rollout.py
+    assert main(["backfill", "--enqueue"]) == 2  # nobody listens on the emulator's side; Google's queue is not meant
+    assert "CLOUD_TASKS_EMULATOR_HOST" in capsys.readouterr().err
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
     run(capsys, "--enqueue")
     monkeypatch.setenv("BALANCE_REGION", "europe-west1")
     run(capsys, "--enqueue")
@@ -248,6 +251,7 @@ def test_tasks_go_to_the_region_of_the_functions(
     [
         (["--group", "a/b"], "a/b"),
         (["--param", "X"], "NAME=VALUE"),
+        (["--param", "AMOUNT_UNTI=minor"], "is AMOUNT_UNIT meant?"),
         (["--workers", "0"], "workers"),
         (["--rate", "fast"], "rate"),
         (["--frobnicate"], "frobnicate"),
