@@ -5,27 +5,36 @@ from datetime import datetime
 
 import flask
 import functions_framework
-from cloudevents.http import CloudEvent
+import functions_framework.aio
+from cloudevents.exceptions import GenericException
+from cloudevents.http import CloudEvent, from_http
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from balance.documents import settings
 from balance.documents.sources import Kind
 from balance.functions import triggers
 from balance.functions.identity import refuse_unsigned_tokens
+from balance.operations.log import of_request
 
 refuse_unsigned_tokens(os.environ)
 settings.check(os.environ)
 
+# For the functions that work on threads, as many as an instance gets requests at once (`concurrency` in functions.yaml).
+# functions-framework, which would take four per CPU, looks for it after it has loaded this file.
+os.environ.setdefault("THREADS", "80")
 
-@functions_framework.cloud_event
-def on_expense_written(event: CloudEvent) -> None:
+
+@functions_framework.aio.http
+async def on_expense_written(request: Request) -> str:
     """A document of the expenses collection was created, changed or deleted."""
-    _on_written(Kind.EXPENSE, event)
+    return await _on_written(Kind.EXPENSE, request)
 
 
-@functions_framework.cloud_event
-def on_settlement_written(event: CloudEvent) -> None:
+@functions_framework.aio.http
+async def on_settlement_written(request: Request) -> str:
     """A document of the settlements collection was created, changed or deleted."""
-    _on_written(Kind.SETTLEMENT, event)
+    return await _on_written(Kind.SETTLEMENT, request)
 
 
 @functions_framework.cloud_event
@@ -64,14 +73,27 @@ def reconcile_balances(request: flask.Request) -> tuple[str, int]:
     return nightly.handle()
 
 
-def _on_written(kind: Kind, event: CloudEvent) -> None:
-    triggers.handle(kind, event.data or b"", event_id=event["id"], event_time=_event_time())
+async def _on_written(kind: Kind, request: Request) -> str:
+    with of_request(request.headers):
+        # By default bytes of any type that happen to be JSON would come parsed.
+        is_json = "json" in request.headers.get("content-type", "")
+        try:
+            event = from_http(request.headers, await request.body(), None if is_json else _as_it_is)
+        except (GenericException, ValueError) as error:
+            # Nothing that Eventarc sends: an attribute is missing.
+            raise HTTPException(400, f"this is no CloudEvent: {error}") from None
+        await triggers.handle(kind, event.data or b"", event_id=event["id"], event_time=_time(request.headers.get("ce-time")))
+    return "OK"
 
 
-def _event_time() -> datetime | None:
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+def _time(text: str | None) -> datetime | None:
     # From the header: the cloudevents library puts now() in the place of a missing time.
     try:
-        time = datetime.fromisoformat(flask.request.headers.get("ce-time", ""))
+        time = datetime.fromisoformat(text or "")
     except ValueError:
         return None
     return time if time.tzinfo else None

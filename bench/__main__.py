@@ -7,7 +7,8 @@ sections:
   core        the algebra, recalculation and suggestions, in memory
   reads       the stored balance beside a recalculation on read
   event       one isolated event in the function: CPU time, RPCs, billed reads and writes
-  bursts      many events at once, beside the obvious trigger and a function that does nothing
+  bursts      many events at once, beside the product as it was, a peer in Node, and functions that do nothing
+  rivals      several instances that get the events of one group
   cold-start  CPU time to the first event
   backfill    giving every group its balance
   emulator    the embedded Firestore itself
@@ -36,8 +37,7 @@ from rich.table import Table
 
 from bench import core, embedded, functions, plot, processes, reads
 from bench.measure import Figure, Report
-
-BUILD = Path(__file__).resolve().parent.parent / "build"
+from bench.servers import BASELINE, BUILD
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     progress = Console(stderr=True, highlight=False)
     report, timings = Report(), {}
-    sections = _sections(given.quick, given.fleet)
+    sections = _sections(given.quick, given.fleet, given.baseline)
     started = datetime.now(UTC)
     BUILD.mkdir(exist_ok=True)
     found: dict[str, Any] = {}
@@ -76,7 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller: about a minute; leaves out emulator, memory")
     parser.add_argument("--check", action="store_true", help="fail when a ratio is more than a third worse than its target")
     parser.add_argument(
-        "--only", metavar="SECTION", action="append", choices=[*_sections(False, False)], help="may be repeated"
+        "--only", metavar="SECTION", action="append", choices=[*_sections(False, False, "")], help="may be repeated"
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="FOLDER",
+        default=BASELINE,
+        help=f"the product as it was: a folder with its main.py, or a commit (default: {BASELINE})",
     )
     parser.add_argument("--fleet", action="store_true", help="backfill 50,000 groups, too: takes half an hour more")
     parser.add_argument(
@@ -85,15 +91,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sections(quick: bool, fleet: bool) -> dict[str, Callable[[Report], None]]:
+def _sections(quick: bool, fleet: bool, baseline: str) -> dict[str, Callable[[Report], None]]:
     """What there is to measure, by name, in order."""
     sizes = (200,) if quick else (1_000, 10_000, 50_000) if fleet else (1_000, 10_000)
     found: dict[str, Callable[[Report], None]] = {
         "core": lambda report: core.run(report, quick=quick),
         "reads": lambda report: reads.run(report, quick=quick),
-        "event": lambda report: functions.one_event(report, quick=quick),
-        "bursts": lambda report: functions.bursts(report, quick=quick),
-        "cold-start": lambda report: processes.cold_start(report, rounds=3 if quick else 15),
+        "event": lambda report: functions.one_event(report, baseline, quick=quick),
+        "bursts": lambda report: functions.bursts(report, baseline, quick=quick),
+        "rivals": lambda report: functions.rivals(report, baseline, quick=quick),
+        "cold-start": lambda report: processes.cold_start(report, baseline, rounds=3 if quick else 15),
         "backfill": lambda report: processes.backfill(report, sizes),
     }
     if not quick:

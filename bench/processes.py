@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,14 +17,16 @@ from google.cloud import firestore
 
 from bench import workload
 from bench.measure import Figure, Report, at_most
+from bench.servers import Database, Kind, database, kinds, serving
 from tests.integration.served import PROJECT, served
 
 ROOT = Path(__file__).resolve().parent.parent
 COLD, BACKFILL = "Cold start", "Backfill"
 
-LIBRARIES = "import functions_framework, google.cloud.firestore"
+LIBRARIES = "import functions_framework.aio, google.cloud.firestore"
 
 FIRST_EVENT = """
+import asyncio
 import functions_framework
 from google.events.cloud.firestore_v1 import DocumentEventData
 application = functions_framework.create_app("on_expense_written", "main.py", "cloudevent")
@@ -38,15 +42,22 @@ split["uid"].string_value = "A"
 split["amount"].integer_value = 2
 headers = {"content-type": "application/protobuf", "ce-specversion": "1.0", "ce-id": "1", "ce-source": "//firestore",
            "ce-type": "google.cloud.firestore.document.v1.written", "ce-time": "2026-01-01T00:00:00Z"}
-answer = application.test_client().post("/", data=event.SerializeToString(), headers=headers)
-assert answer.status_code == 200, answer.status
+scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "root_path": "",
+         "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+answers = []
+async def receive():
+    return {"type": "http.request", "body": event.SerializeToString()}
+async def send(message):
+    answers.append(message)
+asyncio.run(application(scope, receive, send))
+assert answers[0]["status"] == 200, answers
 import sys
 assert "firebase_admin" not in sys.modules
 """
 
 
-def cold_start(report: Report, rounds: int) -> None:
-    """Add the figures of a trigger's first event."""
+def cold_start(report: Report, baseline: str, rounds: int) -> None:
+    """Add the figures of a trigger's first event: in a process by itself, and as it is served."""
     with served() as server:
         server.client().document("groups/g").set({"members": ["A", "USD"]})
         environment = {"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{server.port}", "GOOGLE_CLOUD_PROJECT": PROJECT}
@@ -57,10 +68,35 @@ def cold_start(report: Report, rounds: int) -> None:
     libraries, first = (statistics.median(taken) for taken in readings.values())
     report.add(
         COLD,
-        Figure("CPU time to import functions_framework and google.cloud.firestore", libraries * 1e3, "ms"),
+        Figure("CPU time to import functions_framework.aio and google.cloud.firestore", libraries * 1e3, "ms"),
         Figure("CPU time to the first handled event of a trigger", first * 1e3, "ms"),
         at_most("the second / the first", first / libraries, 1.15),
     )
+    names = ("ours", "before", "nothing") if rounds < 5 else ("ours", "before", "nothing", "node")
+    starts: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    with ExitStack() as stack:
+        found = {name: (kind, stack.enter_context(database())) for name, kind in kinds(names, baseline).items()}
+        for number in range(rounds):
+            for name, (kind, of) in found.items():
+                starts[name].append(_served_start(kind, of, number))
+    for name, measured in starts.items():
+        cpu_s, took_s, size_bytes = (statistics.median(values) for values in zip(*measured, strict=True))
+        report.add(
+            COLD,
+            Figure(f"as served, to the first event: {name}, CPU time", cpu_s * 1e3, "ms"),
+            Figure(f"as served, to the first event: {name}, time", took_s * 1e3, "ms"),
+            Figure(f"as served, to the first event: {name}, memory", size_bytes / 2**20, "MiB"),
+        )
+
+
+def _served_start(kind: Kind, of: Database, number: int) -> tuple[float, float, float]:
+    """CPU time, time and memory of a server to its first event."""
+    of.client.document("groups/cold").set({"members": workload.uids(10)})
+    started_s = time.perf_counter()
+    with serving(kind, of) as server:
+        of.client.document(f"expenses/cold-{number}").set(workload.expenses(1, 10, "cold")[0])
+        of.drain()
+        return server.cpu_s(), time.perf_counter() - started_s, server.memory_bytes()
 
 
 def _cpu_of(program: str, environment: dict[str, str]) -> float:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import grpc
 
 from emulator.errors import RpcError
 
-Moment = Literal["before", "after"]
+Moment = Literal["before", "within", "after"]
 
 
 @dataclass(slots=True)
 class Fault:
     """One rule. An RPC named `rpc` (`"*"`: any) fails with `code`, with `probability`, `remaining` times.
 
-    `moment` "after" lets the RPC take effect first, so that its outcome is unknown to the client.
+    `moment` "after" lets the RPC take effect first, so that its outcome is unknown to the client; "within" breaks a stream
+    after its first answer.
     `code` None is no error: only the latency. `remaining` None never runs out.
     """
 
@@ -45,8 +46,8 @@ class Fault:
         if not _is_number(probability) or not 0 <= probability <= 1:
             raise ValueError("probability: give a number from 0 to 1")
         moment = data.get("moment", "before")
-        if moment not in ("before", "after"):
-            raise ValueError("moment: give 'before' or 'after'")
+        if moment not in get_args(Moment):
+            raise ValueError("moment: give 'before', 'within' or 'after'")
         count = data.get("count")
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             raise ValueError("count: give a positive integer, or leave it out for no end")
@@ -109,7 +110,7 @@ class Faults:
                     self._rules.remove(rule)
             latency_ms += rule.latency_ms
             if rule.code is not None:
-                message = f"injected fault: {rule.code.name} {moment} {rpc} took effect"
+                message = f"injected fault: {rule.code.name} {moment} {rpc}{'' if moment == 'within' else ' took effect'}"
                 return Injection(latency_ms, RpcError(rule.code, message))
         return Injection(latency_ms, None) if latency_ms else None
 

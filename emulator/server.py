@@ -136,9 +136,14 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
                 answers = await self._call(name, method, parse, data)
             except RpcError as error:
                 await self._fail_stream(error, context)
-            else:
-                for answer in answers:
-                    await context.write(answer.SerializeToString())
+                return
+            for number, answer in enumerate(answers):
+                await context.write(answer.SerializeToString())
+                if number == 0:
+                    try:
+                        await self._inject(name, "within", None)
+                    except RpcError as error:
+                        await self._fail(error, context)
 
         return behaviour
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from google.protobuf.struct_pb2 import NULL_VALUE
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from balance.database.firestore import DELETE, SERVER_TIME, Fields
+from balance.database.firestore import DELETE, SERVER_TIME, Constant, Fields
 
 
 class Reference(NamedTuple):
@@ -84,6 +84,13 @@ def encode_into(message: Any, value: Any) -> None:
     elif kind is dict:
         message.map_value.SetInParent()
         encode_fields_into(message.map_value.fields, value)
+    elif kind is Constant:
+        if value.encoded is None:
+            message.map_value.SetInParent()
+            encode_fields_into(message.map_value.fields, value)
+            value.encoded = message.SerializeToString()
+        else:
+            message.ParseFromString(value.encoded)
     elif kind is list or kind is tuple:
         message.array_value.SetInParent()
         values = message.array_value.values

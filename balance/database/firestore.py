@@ -1,6 +1,6 @@
 """The narrow view of Firestore that the protocol is written against: begin, get, query, commit.
 
-store.py implements it with the official client's library; the simulator implements it in process. Values are plain Python
+sdk.py implements it with the official client's library; the simulator implements it in process. Values are plain Python
 (`None`, `bool`, `int`, `float`, `str`, `bytes`, aware `datetime` in UTC, `list`, `dict`); times are the server's, in whole
 microseconds.
 """
@@ -26,8 +26,27 @@ SERVER_TIME: Final = Sentinel.SERVER_TIME
 DELETE: Final = Sentinel.DELETE
 
 
+class Constant(dict[str, Any]):
+    """A map that nobody changes any more, written again and again: the codec keeps what it is encoded to."""
+
+    __slots__ = ("encoded",)
+    encoded: bytes | None
+
+    def __init__(self, fields: Fields) -> None:
+        super().__init__(fields)
+        self.encoded = None
+
+
 class TransientError(Exception):
     """The operation may succeed when its whole transaction is run again; a commit may even have taken effect."""
+
+
+class Conflict(TransientError):
+    """A condition of a commit does not hold: nothing was written."""
+
+
+class TooLarge(Exception):
+    """A commit takes more bytes than its caller allows: it was not sent."""
 
 
 class UnreadablePast(Exception):
@@ -74,18 +93,21 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """Write a whole document, whether it exists or not."""
+    """Write a whole document, whether it exists or not; with `update_time` only if it stands as last written then."""
 
     path: str
     fields: Fields
+    update_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Change some fields of a document that must exist; a key is the field's path, its segments taken literally."""
+    """Change some fields of a document that must exist, with `update_time` as last written then; a key is the field's path,
+    its segments taken literally."""
 
     path: str
     fields: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
+    update_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +122,10 @@ Write = Create | Set | Update | Delete
 
 class Transaction(Protocol):
     """One attempt: reads first, then one commit or a rollback. Every method may raise TransientError."""
+
+    @property
+    def id(self) -> bytes:
+        """The server's name of it, kept when it fails; empty before the first read and after a commit."""
 
     def get(self, paths: Sequence[str]) -> list[Snapshot]:
         """The documents, in the order of the paths, all at one instant; they stay as they are until the end."""
@@ -117,14 +143,27 @@ class Transaction(Protocol):
 class Firestore(Protocol):
     """A database."""
 
-    def begin(self) -> Transaction:
-        """A new read-write transaction."""
+    def begin(self, *, retry_of: bytes = b"") -> Transaction:
+        """A new read-write transaction, which locks what it reads whatever the database's default.
 
-    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Snapshot]:
-        """The documents as they are, or as they were at an instant of the past hour; UnreadablePast beyond it."""
+        `retry_of` is the id of the attempt that failed: the new one keeps its age, and so its turn among rivals.
+        """
+
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None, timeout_s: float | None = None) -> list[Snapshot]:
+        """The documents as they are, or as they were at an instant of the past hour; UnreadablePast beyond it.
+
+        TransientError when it takes longer than `timeout_s`.
+        """
 
     def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
         """All matches, now or at an instant of the past hour, one by one."""
+
+    def commit(self, writes: Iterable[Write], *, timeout_s: float | None = None, max_bytes: int | None = None) -> datetime:
+        """Write all if every condition holds, or nothing, outside of a transaction; returns the commit time, which is the
+        update time of what was written.
+
+        Conflict: a condition does not hold. TransientError: it may have taken effect, or still will. TooLarge: not sent.
+        """
 
 
 class Directory(Firestore, Protocol):
@@ -135,6 +174,31 @@ class Directory(Firestore, Protocol):
 
     def missing(self, collection: str) -> Iterator[str]:
         """Ids, in this collection, of documents that do not exist but have documents below them."""
+
+
+class Retried:
+    """A database for the attempts at one operation: each transaction is begun as the retry of the one that failed before."""
+
+    def __init__(self, firestore: Firestore) -> None:
+        self._firestore = firestore
+        self._last: Transaction | None = None
+
+    def begin(self, *, retry_of: bytes = b"") -> Transaction:
+        """See Firestore.begin."""
+        self._last = self._firestore.begin(retry_of=retry_of or (self._last.id if self._last else b""))
+        return self._last
+
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None, timeout_s: float | None = None) -> list[Snapshot]:
+        """See Firestore.get."""
+        return self._firestore.get(paths, read_time=read_time, timeout_s=timeout_s)
+
+    def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
+        """See Firestore.query."""
+        return self._firestore.query(query, read_time=read_time)
+
+    def commit(self, writes: Iterable[Write], *, timeout_s: float | None = None, max_bytes: int | None = None) -> datetime:
+        """See Firestore.commit."""
+        return self._firestore.commit(writes, timeout_s=timeout_s, max_bytes=max_bytes)
 
 
 @contextmanager

@@ -6,10 +6,12 @@ codec costs many times what ours does (values.py). The RPCs of every event and o
 that client, with its messages and headers: its own wrapping of a call takes as long as the call.
 """
 
+import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import google.auth
@@ -24,17 +26,21 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 from balance.database.codec import decode_fields, encode_fields_into, encode_into, encode_update_into, to_datetime, to_timestamp
 from balance.database.firestore import (
     SERVER_TIME,
+    Conflict,
     Create,
     Delete,
     Directory,
     Query,
     Snapshot,
+    TooLarge,
     Transaction,
     TransientError,
     UnreadablePast,
     Update,
     Write,
 )
+
+_logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30.0
 _QUERY_TIMEOUT_S = 300.0
@@ -61,6 +67,9 @@ _OPERATORS = {
 _DESCENDING = types.StructuredQuery.Direction.DESCENDING.value
 _REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME.value
 
+_PESSIMISTIC = types.TransactionOptions.ConcurrencyMode.PESSIMISTIC.value
+_REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
+
 _TRANSIENT = (
     exceptions.Aborted,
     exceptions.Cancelled,
@@ -72,6 +81,10 @@ _TRANSIENT = (
     exceptions.Unknown,
 )
 """After these a transaction may succeed when run again as a whole; whether a commit took effect is not known."""
+
+
+_CONFLICTS = (exceptions.Aborted, exceptions.AlreadyExists, exceptions.FailedPrecondition, exceptions.NotFound)
+"""After these a commit outside of a transaction has written nothing."""
 
 
 def connect(project: str, database: str) -> Directory:
@@ -118,26 +131,37 @@ class SdkFirestore:
         self.call_query = channel.unary_stream(
             f"{_SERVICE}/RunQuery", _RunQueryPb.SerializeToString, types.RunQueryResponse.pb().FromString
         )
-        self.call_commit = channel.unary_unary(
-            f"{_SERVICE}/Commit", _CommitPb.SerializeToString, types.CommitResponse.pb().FromString
-        )
+        # Of bytes: so the size of a request is known before it is sent.
+        self.call_commit = channel.unary_unary(f"{_SERVICE}/Commit", None, types.CommitResponse.pb().FromString)
         self.call_rollback = channel.unary_unary(f"{_SERVICE}/Rollback", _RollbackPb.SerializeToString)
+        self.names_concurrency = True
+        """Whether transactions ask for pessimistic concurrency by name."""
+
+    def forgo_concurrency(self, refusal: grpc.RpcError) -> None:
+        """Ask for no mode any more, and say so."""
+        if self.names_concurrency:
+            self.names_concurrency = False
+            _logger.warning(
+                "This Firestore refuses transactions that name their concurrency mode (%s). They go on in the database's "
+                "default mode; if that is optimistic, rebuilds of busy groups may have to be repeated.",
+                refusal.details(),
+            )
 
     def routed(self, name: str, value: str) -> list[tuple[str, str]]:
         """The metadata of a call, with the field of its request by which it is routed."""
         return [*self.metadata, to_grpc_metadata([(name, value)])]
 
-    def begin(self) -> Transaction:
+    def begin(self, *, retry_of: bytes = b"") -> Transaction:
         """See Firestore.begin: the transaction begins with its first read."""
-        return SdkTransaction(self)
+        return SdkTransaction(self, retry_of)
 
-    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Snapshot]:
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None, timeout_s: float | None = None) -> list[Snapshot]:
         """See Firestore.get."""
         request = _GetPb(database=self.database, documents=[self.root + path for path in paths])
         if read_time is not None:
             request.read_time.CopyFrom(to_timestamp(read_time))
         with translated(past=read_time is not None):
-            return self.batch_get(request, paths)[0]
+            return self.batch_get(request, paths, timeout_s=timeout_s or _TIMEOUT_S)
 
     def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
         """See Firestore.query."""
@@ -146,6 +170,22 @@ class SdkFirestore:
             request.read_time.CopyFrom(to_timestamp(read_time))
         with translated(past=read_time is not None):
             yield from self.run_query(request)
+
+    def commit(self, writes: Iterable[Write], *, timeout_s: float | None = None, max_bytes: int | None = None) -> datetime:
+        """See Firestore.commit."""
+        request = _CommitPb(database=self.database)
+        for write in writes:
+            self.encode_write(request.writes.add(), write)
+        with translated(conditional=True):
+            return self.send_commit(request, timeout_s or _TIMEOUT_S, max_bytes)
+
+    def send_commit(self, request: Any, timeout_s: float, max_bytes: int | None = None) -> datetime:
+        """The commit time."""
+        sent = request.SerializeToString()
+        if max_bytes is not None and len(sent) > max_bytes:
+            raise TooLarge(f"the commit takes {len(sent)} bytes; {max_bytes} are allowed")
+        response = self.call_commit(sent, timeout=timeout_s, metadata=self.routed_metadata)
+        return to_datetime(response.commit_time)
 
     def count(self, collection: str) -> int:
         """See Directory.count."""
@@ -173,19 +213,26 @@ class SdkFirestore:
                 if not document.HasField("update_time"):
                     yield document.name.rpartition("/")[2]
 
-    def batch_get(self, request: Any, paths: Sequence[str]) -> tuple[list[Snapshot], bytes]:
-        """The snapshots in the order of the paths, and the id of the transaction that the request began, if any."""
+    def batch_get(
+        self,
+        request: Any,
+        paths: Sequence[str],
+        *,
+        timeout_s: float = _TIMEOUT_S,
+        on_transaction: Callable[[bytes], None] | None = None,
+    ) -> list[Snapshot]:
+        """The snapshots in the order of the paths; `on_transaction` gets the id of the transaction that the request begins."""
         found: dict[str, Snapshot] = {}
-        transaction = b""
-        for answer in self.call_get(request, timeout=_TIMEOUT_S, metadata=self.routed_metadata):
-            transaction = transaction or answer.transaction
+        for answer in self.call_get(request, timeout=timeout_s, metadata=self.routed_metadata):
+            if on_transaction is not None and answer.transaction:
+                on_transaction(answer.transaction)
             if answer.HasField("found"):
                 snapshot = self.snapshot(answer.found, answer.read_time)
                 found[snapshot.path] = snapshot
             elif answer.missing:
                 path = answer.missing[len(self.root) :]
                 found[path] = Snapshot(path, None, None, _floor(answer.read_time))
-        return [found[path] for path in paths], transaction
+        return [found[path] for path in paths]
 
     def query_request(self, query: Query) -> Any:
         """The RunQueryRequest of a query."""
@@ -233,51 +280,87 @@ class SdkFirestore:
     def write(self, write: Write) -> Any:
         """The protobuf of a write."""
         message = types.Write.pb()()
+        self.encode_write(message, write)
+        return message
+
+    def encode_write(self, message: Any, write: Write) -> None:
+        """Fill in an empty protobuf Write. In its place: copying it costs as much as filling it in."""
         name = self.root + write.path
         if isinstance(write, Delete):
             message.delete = name
-            return message
+            return
         document = message.update
         document.name = name
-        if isinstance(write, Update):
+        if isinstance(write, Create):
+            message.current_document.exists = False
+        elif write.update_time is not None:
+            message.current_document.update_time.CopyFrom(to_timestamp(write.update_time))
+        elif isinstance(write, Update):
             message.current_document.exists = True
+        if isinstance(write, Update):
             encode_update_into(document.fields, write.fields)
             paths = [(path, value) for path, value in write.fields.items()]
             message.update_mask.field_paths.extend(_api_path(path) for path, value in paths if value is not SERVER_TIME)
         else:
-            if isinstance(write, Create):
-                message.current_document.exists = False
             encode_fields_into(document.fields, write.fields)
             paths = [((name,), value) for name, value in write.fields.items()]
         for path, value in paths:
             if value is SERVER_TIME:
                 message.update_transforms.add(field_path=_api_path(path), set_to_server_value=_REQUEST_TIME)
-        return message
 
 
 class SdkTransaction:
     """One attempt at a read-write transaction."""
 
-    def __init__(self, firestore: SdkFirestore) -> None:
+    def __init__(self, firestore: SdkFirestore, retry_of: bytes) -> None:
         self._firestore = firestore
+        self._retry_of = retry_of
+        self._is_open = False
         self._id = b""
+
+    @property
+    def id(self) -> bytes:
+        """See Transaction.id."""
+        return self._id
 
     def get(self, paths: Sequence[str]) -> list[Snapshot]:
         """See Transaction.get. The first one begins the transaction, which saves an RPC."""
         firestore = self._firestore
         request = _GetPb(database=firestore.database, documents=[firestore.root + path for path in paths])
-        if self._id:
-            request.transaction = self._id
-        else:
-            request.new_transaction.read_write.SetInParent()
         with translated():
-            snapshots, begun = firestore.batch_get(request, paths)
-        self._id = self._id or begun
-        return snapshots
+            if not self._is_open:
+                return self._begin(request, paths)
+            request.transaction = self._id
+            return firestore.batch_get(request, paths)
+
+    def _begin(self, request: Any, paths: Sequence[str]) -> list[Snapshot]:
+        firestore = self._firestore
+        options = request.new_transaction.read_write
+        options.SetInParent()
+        if self._retry_of:
+            options.retry_transaction = self._retry_of
+        if not firestore.names_concurrency:
+            return firestore.batch_get(request, paths, on_transaction=self._begun)
+        options.concurrency_mode = _PESSIMISTIC
+        try:
+            return firestore.batch_get(request, paths, on_transaction=self._begun)
+        except grpc.RpcError as error:
+            if self._is_open or error.code() not in _REFUSALS:
+                raise
+            options.ClearField("concurrency_mode")
+            snapshots = firestore.batch_get(request, paths, on_transaction=self._begun)
+            # What else might be wrong with the request was not: it is the mode that this server refuses.
+            firestore.forgo_concurrency(error)
+            return snapshots
+
+    def _begun(self, id_: bytes) -> None:
+        # At once: were it lost with a stream that breaks, its locks would be held until they expire.
+        self._is_open = True
+        self._id = id_
 
     def query(self, query: Query) -> list[Snapshot]:
         """See Transaction.query."""
-        assert self._id, "the first read of a transaction is a get"
+        assert self._is_open, "the first read of a transaction is a get"
         request = self._firestore.query_request(query)
         request.transaction = self._id
         with translated():
@@ -285,30 +368,33 @@ class SdkTransaction:
 
     def commit(self, writes: Iterable[Write]) -> datetime:
         """See Transaction.commit."""
-        assert self._id, "the first read of a transaction is a get"
+        assert self._is_open, "the first read of a transaction is a get"
         firestore = self._firestore
         request = _CommitPb(database=firestore.database, transaction=self._id)
-        request.writes.extend(firestore.write(write) for write in writes)
+        for write in writes:
+            firestore.encode_write(request.writes.add(), write)
         with translated(commit=True):
-            response = firestore.call_commit(request, timeout=_TIMEOUT_S, metadata=firestore.routed_metadata)
+            committed_at = firestore.send_commit(request, _TIMEOUT_S)
+        self._is_open = False
         self._id = b""
-        return to_datetime(response.commit_time)
+        return committed_at
 
     def rollback(self) -> None:
         """See Transaction.rollback."""
-        if self._id:
+        if self._is_open:
+            self._is_open = False
             request = _RollbackPb(database=self._firestore.database, transaction=self._id)
-            self._id = b""
             with suppress(grpc.RpcError):
                 self._firestore.call_rollback(request, timeout=_TIMEOUT_S, metadata=self._firestore.routed_metadata)
 
 
 @contextmanager
-def translated(*, commit: bool = False, past: bool = False) -> Iterator[None]:
+def translated(*, commit: bool = False, past: bool = False, conditional: bool = False) -> Iterator[None]:
     """The library's errors as the protocol's; what no retry can cure stays as it is.
 
-    At Commit ALREADY_EXISTS says that a rival, or this transaction's own earlier attempt, has recorded the write; an expired
-    transaction is INVALID_ARGUMENT. Source: https://firebase.google.com/docs/firestore/understand-error-codes
+    `commit`: of a transaction. ALREADY_EXISTS says there that a rival, or this transaction's own earlier attempt, has recorded
+    the write; an expired transaction is INVALID_ARGUMENT. `conditional`: outside a transaction; a condition did not hold.
+    Source: https://firebase.google.com/docs/firestore/understand-error-codes
     """
     try:
         yield
@@ -318,6 +404,8 @@ def translated(*, commit: bool = False, past: bool = False) -> Iterator[None]:
         # Too old is FAILED_PRECONDITION; INVALID_ARGUMENT with point-in-time recovery, which past the hour keeps whole minutes.
         if past and isinstance(error, (exceptions.FailedPrecondition, exceptions.InvalidArgument)):
             raise UnreadablePast(text) from raised
+        if conditional and isinstance(error, _CONFLICTS):
+            raise Conflict(text) from raised
         is_expired = isinstance(error, exceptions.InvalidArgument) and "transaction" in text.lower()
         if (
             isinstance(error, _TRANSIENT)
@@ -328,7 +416,8 @@ def translated(*, commit: bool = False, past: bool = False) -> Iterator[None]:
         raise error from (None if error is raised else raised)
 
 
-def _api_path(segments: Sequence[str]) -> str:
+@lru_cache(maxsize=10_000)
+def _api_path(segments: tuple[str, ...]) -> str:
     return str(FieldPath(*segments).to_api_repr())
 
 

@@ -10,14 +10,15 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from balance.core import ledger as algebra
 from balance.core.ledger import Ledger, Nets, Pair, Pairs
 from balance.core.money import MAX_TOTAL_MINOR, InvalidAmount, Unit, from_stored, scale, to_stored
-from balance.core.simplify import suggest
-from balance.database.firestore import DELETE, SERVER_TIME, Fields
+from balance.core.simplify import Transfer, suggest
+from balance.database.firestore import DELETE, SERVER_TIME, Constant, Fields
 from balance.documents import rules
 from balance.documents.settings import Settings
 
@@ -236,15 +237,21 @@ def _rows(balance: Balance, currency: str, unit: Unit, only: Container[str] | No
 
 def _suggestions(balance: Balance, unit: Unit) -> list[dict[str, Any]]:
     return [
+        _suggestion(transfer, currency, unit) for currency, nets in sorted(balance.nets.items()) for transfer in suggest(nets)
+    ]
+
+
+@lru_cache(maxsize=4_096)
+def _suggestion(transfer: Transfer, currency: str, unit: Unit) -> dict[str, Any]:
+    """Kept, since a group's suggestions are all written with each of its events, and few of them change with it."""
+    return Constant(
         {
             "from": {"uid": transfer.debtor},
             "to": {"uid": transfer.creditor},
             "amount": to_stored(transfer.amount_minor, _scale(currency, unit)),
             "currency": currency,
         }
-        for currency, nets in sorted(balance.nets.items())
-        for transfer in suggest(nets)
-    ]
+    )
 
 
 def _scale(currency: str, unit: Unit) -> int:

@@ -1,18 +1,20 @@
 """The triggers: decode an event, hand it to the bookkeeper, log what became of it."""
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable
 from datetime import datetime
 
-from balance.documents.balances import WARN_ABOVE_BYTES, Detail, size_bytes
+from balance.documents.balances import WARN_ABOVE_BYTES, Balance, Detail, size_bytes
 from balance.documents.changes import Result
 from balance.documents.outcome import Outcome
 from balance.documents.records import encode_delta
 from balance.documents.sources import Kind
 from balance.functions import instance
 from balance.operations.log import log
-from balance.protocol.events import Body, SourceEvent, UnreadableEvent, decode, decode_group, effect
+from balance.protocol.bookkeeper import Bookkeeper, Processed
+from balance.protocol.events import Body, Effect, SourceEvent, UnreadableEvent, decode, decode_group, effect
 
 METRICS = {
     Outcome.APPLIED: "incrementalUpdates",
@@ -22,8 +24,10 @@ METRICS = {
 }
 """The counters of outcomes; an event that fails counts as `updateFailures`."""
 
+_MAX_SIZES = 10_000
 
-def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None) -> None:
+
+async def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None) -> None:
     """Process one delivery. Returns when it may be acknowledged; raises when it must be redelivered."""
     started = time.perf_counter()
     try:
@@ -35,7 +39,11 @@ def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None
     try:
         keeper = instance.bookkeeper()
         consequences = effect(event, keeper.settings)
-        keeper.process(event, consequences, lambda result: _log_result(event, result, started))
+        processed = await _processed(keeper, event, consequences)
+        for result in processed.results:
+            _log_result(event, result, started)
+        if processed.error is not None:
+            raise processed.error
     except Exception as error:
         log(
             "ERROR",
@@ -95,6 +103,23 @@ def handle_group(body: Body, *, event_id: str, is_created: bool) -> None:
     )
 
 
+async def _processed(keeper: Bookkeeper, event: SourceEvent, consequences: Effect) -> Processed:
+    """What became of an event; no thread waits for it."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[Processed] = loop.create_future()
+
+    def settle(processed: Processed) -> None:
+        # It is cancelled when nobody waits for the answer any more.
+        if not told.cancelled():
+            told.set_result(processed)
+
+    def done(processed: Processed) -> None:
+        loop.call_soon_threadsafe(settle, processed)
+
+    keeper.begin(event, consequences, done)
+    return await told
+
+
 def _log_result(event: SourceEvent, result: Result, started: float) -> None:
     lag = result.committed_at - event.written_at if result.committed_at and event.written_at else None
     log(
@@ -110,7 +135,7 @@ def _log_result(event: SourceEvent, result: Result, started: float) -> None:
         lagMs=None if lag is None else round(lag.total_seconds() * 1000),
         ms=_ms_since(started),
     )
-    if result.balance is not None and (size := size_bytes(result.balance)) > WARN_ABOVE_BYTES:
+    if result.balance is not None and (size := _counted_bytes(result.group_id, result.balance)) > WARN_ABOVE_BYTES:
         log(
             "WARNING",
             f"the balance of group {result.group_id} takes {size} bytes, more than half of what a document may hold",
@@ -118,6 +143,23 @@ def _log_result(event: SourceEvent, result: Result, started: float) -> None:
             sizeBytes=size,
             detail=result.balance.detail,
         )
+
+
+_sizes: dict[str | None, tuple[int, int]] = {}
+"""By group: how many pairs and nets its balance had when its bytes were counted, and how many bytes."""
+
+
+def _counted_bytes(group_id: str | None, balance: Balance) -> int:
+    """What the balance's document takes; counted only when it has another number of entries than before."""
+    entries = sum(map(len, balance.ledger.values())) + sum(map(len, balance.nets.values()))
+    known = _sizes.get(group_id)
+    if known is not None and known[0] == entries:
+        return known[1]
+    if len(_sizes) >= _MAX_SIZES:
+        _sizes.clear()
+    size = size_bytes(balance)
+    _sizes[group_id] = entries, size
+    return size
 
 
 def _ms_since(started: float) -> float:

@@ -5,9 +5,13 @@ Source: https://cloud.google.com/logging/docs/structured-logging
 """
 
 import json
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 MAX_ENTRY_CHARACTERS = 64 * 1024
 """Cloud Logging drops an entry of more than 256 KB, and what its counters would have counted with it: this leaves room for
@@ -17,7 +21,31 @@ _MAX_TEXT = 8 * 1024
 
 _lock = Lock()
 
+_SPAN = re.compile(r"\w+/(\d+);o=[01]")
+"""Of the header X-Cloud-Trace-Context: https://cloud.google.com/trace/docs/trace-context#legacy-http-header"""
+
+_execution: ContextVar[dict[str, Any] | None] = ContextVar("execution", default=None)
+"""What every entry of the request at hand bears."""
+
 Severity = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+@contextmanager
+def of_request(headers: Mapping[str, str]) -> Iterator[None]:
+    """Have all entries of this block bear the ids of a request's execution and span, as functions-framework would add them.
+
+    The framework wraps standard output, parses every line and writes it anew: a tenth of the work of an event.
+    """
+    context: dict[str, Any] = {}
+    if execution_id := headers.get("function-execution-id"):
+        context["logging.googleapis.com/labels"] = {"execution_id": execution_id}
+    if span := _SPAN.fullmatch(headers.get("x-cloud-trace-context", "")):
+        context["logging.googleapis.com/spanId"] = span[1]
+    token = _execution.set(context)
+    try:
+        yield
+    finally:
+        _execution.reset(token)
 
 
 def log(severity: Severity, message: str, **fields: Any) -> None:
@@ -31,14 +59,26 @@ def log(severity: Severity, message: str, **fields: Any) -> None:
     line = json.dumps(entry, default=str)
     if len(line) > MAX_ENTRY_CHARACTERS:
         line = json.dumps(_cut(entry), default=str)
+    output = sys.stdout
+    context = _execution.get()
+    if context is not None:
+        if context:
+            line = f"{line[:-1]}, {json.dumps(context)[1:]}"
+        output = _unwrapped(output)
     # Without the lock, lines of several threads run into each other, and counters are lost.
     with _lock:
-        output = sys.stdout
-        output.write(line)
-        # Apart from the line: functions-framework, which adds the id of the execution, adds an end of its own, and would
-        # make a blank line of another.
-        output.write("\n")
+        if context is None:
+            output.write(line)
+            # Apart from the line: functions-framework's wrapper adds an end of its own, and would make a blank line of another.
+            output.write("\n")
+        else:
+            output.write(f"{line}\n")
         output.flush()
+
+
+def _unwrapped(output: TextIO) -> TextIO:
+    """What functions-framework's wrapper of standard output writes to."""
+    return getattr(output, "stream", output)
 
 
 def _cut(entry: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from balance.core.ledger import Ledger, add
 from balance.database.firestore import Firestore, Set, Snapshot, Transaction, UnreadablePast, Update, Write, transaction
 from balance.database.retry import ONCE, Retry
 from balance.documents import balances, records
-from balance.documents.balances import Stored
+from balance.documents.balances import Balance, Stored
 from balance.documents.changes import GroupChange, NewerVersion, Result
 from balance.documents.judgement import Condition, judge
 from balance.documents.outcome import Outcome
@@ -34,7 +34,7 @@ def apply(
     everything must be run again.
     """
     with transaction(firestore) as attempt:
-        stored, recorded = _read(attempt, settings, group_id, changes)
+        stored, *recorded = attempt.get(paths_of(settings, group_id, changes))
         judgement = judge(stored, group_id, settings)
         if judgement.condition is Condition.NEWER:
             raise NewerVersion(f"{stored.path}: {judgement.reason}")
@@ -46,15 +46,10 @@ def apply(
     return rebuild(firestore, settings, group_id, changes, retry=retry)[:-1]
 
 
-def _read(
-    attempt: Transaction, settings: Settings, group_id: str, changes: Sequence[GroupChange]
-) -> tuple[Snapshot, list[Snapshot]]:
-    """The balance and the changes' records, read together."""
+def paths_of(settings: Settings, group_id: str, changes: Sequence[GroupChange]) -> list[str]:
+    """Where the balance and the changes' records lie."""
     layout = settings.layout
-    stored, *recorded = attempt.get(
-        [layout.balance(group_id), *(f"{layout.records(group_id)}/{change.write.key}" for change in changes)]
-    )
-    return stored, recorded
+    return [layout.balance(group_id), *(f"{layout.records(group_id)}/{change.write.key}" for change in changes)]
 
 
 def _decide(
@@ -75,12 +70,12 @@ def _decide(
         return [Outcome.REBUILT] * len(changes)
     oldest = read_time - settings.record_ttl / 2
     return [
-        _outcome(change, versions, as_of, oldest, is_recorded=record.fields is not None)
+        outcome_of(change, versions, as_of, oldest, is_recorded=record.fields is not None)
         for change, record in zip(changes, recorded, strict=True)
     ]
 
 
-def _outcome(
+def outcome_of(
     change: GroupChange,
     versions: dict[str, datetime | None],
     as_of: datetime,
@@ -120,19 +115,38 @@ def _write(
     before: Stored,
 ) -> list[Result]:
     """Commit the delta of all APPLIED changes together with their records."""
+    writes, after = writes_of(settings, group_id, changes, recorded, outcomes, before)
+    committed_at = attempt.commit(writes) if writes else None
+    return results_of(group_id, outcomes, committed_at, after.balance)
+
+
+def writes_of(
+    settings: Settings,
+    group_id: str,
+    changes: Sequence[GroupChange],
+    recorded: Sequence[Snapshot],
+    outcomes: Sequence[Outcome],
+    before: Stored,
+    *,
+    update_time: datetime | None = None,
+) -> tuple[list[Write], Stored]:
+    """What brings the APPLIED changes into the balance, together with their records, and the balance after it.
+
+    With `update_time` on the condition that the balance stands as last written then.
+    """
     applied = [index for index, outcome in enumerate(outcomes) if outcome is Outcome.APPLIED]
     if not applied:
-        return [Result(group_id, outcome) for outcome in outcomes]
+        return [], before
     delta: Ledger = {}
     for index in applied:
         add(delta, changes[index].delta)
-    after = balances.applied(before.balance, delta)
+    after = replace(before, balance=balances.applied(before.balance, delta))
     write: Write
     path = settings.layout.balance(group_id)
-    if after.detail is before.balance.detail and balances.is_updatable(delta):
-        write = Update(path, balances.updates(after, delta, settings.unit))
+    if after.balance.detail is before.balance.detail and balances.is_updatable(delta):
+        write = Update(path, balances.updates(after.balance, delta, settings.unit), update_time)
     else:
-        write = Set(path, balances.document(group_id, replace(before, balance=after), settings))
+        write = Set(path, balances.document(group_id, after, settings), update_time)
     # Even when the deltas cancel each change is recorded: else its redelivery would count.
     creations = records.creations(
         [changes[index] for index in applied],
@@ -140,7 +154,11 @@ def _write(
         Outcome.APPLIED,
         settings,
     )
-    committed_at = attempt.commit([write, *creations])
+    return [write, *creations], after
+
+
+def results_of(group_id: str, outcomes: Sequence[Outcome], committed_at: datetime | None, after: Balance) -> list[Result]:
+    """A result for each change, now that it is committed."""
     return [
         Result(group_id, outcome, committed_at, after) if outcome is Outcome.APPLIED else Result(group_id, outcome)
         for outcome in outcomes

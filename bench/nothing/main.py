@@ -1,9 +1,11 @@
-"""Ceiling: a function that takes the event and does nothing with it."""
+"""Ceiling on an event loop: a function that takes the event and does nothing with it."""
 
-import functions_framework
-from cloudevents.http import CloudEvent
+import functions_framework.aio
+from starlette.requests import Request
 
 
-@functions_framework.cloud_event
-def on_expense_written(event: CloudEvent) -> None:
+@functions_framework.aio.http
+async def on_expense_written(request: Request) -> str:
     """Nothing."""
+    await request.body()
+    return "OK"

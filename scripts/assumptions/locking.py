@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.firestore_v1 import types
 
-from balance.database.firestore import Create, Query, Set, TransientError, transaction
+from balance.database.firestore import Conflict, Create, Query, Retried, Set, TransientError, Update, Write, transaction
 from balance.database.sdk import translated
 from scripts.assumptions.laboratory import COLLECTION, Laboratory, Refuted, Unknown
 
@@ -127,3 +128,76 @@ def a_long_transaction_times_out(laboratory: Laboratory) -> str:
             read()
 
     return _timed_out(laboratory, "long", keep_busy)
+
+
+def a_commit_bears_its_conditions(laboratory: Laboratory) -> str:
+    """The first attempt at an event takes no locks: what it rests on is what its commit asks for."""
+    firestore, path, other = laboratory.firestore, laboratory.path("conditions"), laboratory.path("conditions-record")
+    first = firestore.commit([Create(path, {"x": 1})])
+    if laboratory.read(path).update_time != first:
+        raise Refuted("the commit time is not the update time of what was written")
+    second = firestore.commit([Update(path, {("x",): 2}, first)])
+    firestore.commit([Create(other, {})])
+    refused: dict[str, Write] = {
+        "an update time that is past": Update(path, {("x",): 3}, first),
+        "a record that exists": Create(other, {}),
+        "an update time of a document that is gone": Update(laboratory.path("conditions-gone"), {("x",): 3}, second),
+    }
+    for what, write in refused.items():
+        try:
+            firestore.commit([Set(laboratory.path("conditions-neighbour"), {"x": what}), write])
+        except Conflict:
+            continue
+        raise Refuted(f"a commit went on in spite of {what}")
+    if laboratory.read(laboratory.path("conditions-neighbour")).fields is not None:
+        raise Refuted("part of a commit took effect whose conditions did not hold")
+    return "all or nothing"
+
+
+def a_transaction_locks_whatever_the_databases_mode(laboratory: Laboratory) -> str:
+    """Where the database is optimistic by default, a rebuild would starve beside a busy group."""
+    firestore, path = laboratory.firestore, laboratory.path("locked")
+    laboratory.write(Set(path, {"by": "nobody"}))
+    written: list[Any] = []
+
+    def write() -> None:
+        with suppress(TransientError):
+            written.append(firestore.commit([Set(path, {"by": "the other"})]))
+
+    other = threading.Thread(target=write)
+    with transaction(firestore) as attempt:
+        attempt.get([path])
+        if not firestore.names_concurrency:
+            raise Refuted("the server refuses transactions that name their concurrency mode; they go on in the database's")
+        other.start()
+        other.join(2.0)
+        try:
+            committed = attempt.commit([Set(path, {"by": "the transaction"})])
+        except TransientError as error:
+            raise Refuted(f"somebody else's write went first: {str(error)[:60]}") from None
+    other.join()
+    if written and written[0] < committed:
+        raise Refuted("somebody else's write was not held up, and the transaction did not notice")
+    return "the other had to wait"
+
+
+def a_retry_keeps_its_age(laboratory: Laboratory) -> str:
+    """The older transaction goes on, the younger is aborted: a rebuild that is tried again is not overtaken for ever."""
+    paths = [laboratory.path("age"), laboratory.path("age-other")]
+    laboratory.write(*(Set(path, {}) for path in paths))
+    retried = Retried(laboratory.firestore)
+    with transaction(retried) as failed:
+        failed.get(paths[:1])
+    with transaction(laboratory.firestore) as younger:
+        younger.get(paths)
+        try:
+            with transaction(retried) as retry:
+                retry.get(paths)
+                retry.commit([Set(paths[0], {"by": "the retry"})])
+        except TransientError as error:
+            raise Refuted(f"a younger transaction was in its way: {str(error)[:60]}") from None
+        try:
+            younger.commit([Set(paths[0], {"by": "the younger"})])
+        except TransientError as error:
+            return f"the younger one was aborted ({str(error)[:60]})"
+    raise Refuted("the younger one was not aborted")

@@ -47,8 +47,8 @@ from scripts.command import subcommand
 from tests.simulation.app import App, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
-from tests.simulation.database import DATABASE, ROOT
 from tests.simulation.profile import Profile, draw
+from tests.simulation.translation import DATABASE, ROOT
 
 PROJECT = DATABASE.split("/")[1]
 WRITERS = 4

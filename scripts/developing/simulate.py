@@ -81,7 +81,8 @@ def _run(seeds: range, jobs: int) -> int:
         f"{done}{len(seeds)} schedules (seeds {seeds.start} to {seeds.stop - 1}) in {took_s:.0f} s on {jobs} processes: "
         f"{len(report.failures)} failed\n"
         f"{figures.writes} writes, {figures.events} events, {figures.deliveries} deliveries, "
-        f"{figures.failures} of which raised, {figures.crashes} crashes"
+        f"{figures.failures} of which raised, {figures.crashes} crashes, "
+        f"{figures.commits_of_several} commits of several groups in {figures.schedules_with_them} schedules"
     )
     for kind, counts in (("outcomes", figures.outcomes), ("faults", figures.fates)):
         print(f"{kind}: " + ", ".join(f"{count} {what}" for what, count in counts.most_common()))

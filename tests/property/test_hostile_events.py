@@ -6,18 +6,15 @@ change, or the change moves no money. `tests/integration/test_hostile_events.py`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
-import functions_framework
 import pytest
-from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from balance.database.firestore import Query, Snapshot, TransientError
+from balance.database.firestore import Query, Snapshot, TransientError, Write
 from balance.database.retry import Retry
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind
@@ -25,9 +22,9 @@ from balance.functions import instance
 from balance.protocol.bookkeeper import Bookkeeper
 from balance.protocol.events import UnreadableEvent, decode, effect
 from tests.cloud_events import EventDataPb, body, headers
+from tests.entry_points import Trigger
 from tests.property.firestore_values import EXPENSES, GOOD_EXPENSES, GOOD_SETTLEMENTS, RECENT, SETTLEMENTS, TEXT
 
-MAIN = Path(__file__).parents[2] / "main.py"
 WRITTEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NO_FIXTURE_RESET = [HealthCheck.function_scoped_fixture]
 
@@ -35,10 +32,13 @@ NO_FIXTURE_RESET = [HealthCheck.function_scoped_fixture]
 class Unavailable:
     """A database that is down: the narrow protocol, of which everything fails for now."""
 
-    def begin(self) -> NoReturn:
+    def begin(self, *, retry_of: bytes = b"") -> NoReturn:
         raise TransientError("down")
 
-    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> NoReturn:
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None, timeout_s: float | None = None) -> NoReturn:
+        raise TransientError("down")
+
+    def commit(self, writes: Iterable[Write], *, timeout_s: float | None = None, max_bytes: int | None = None) -> NoReturn:
         raise TransientError("down")
 
     def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
@@ -46,8 +46,8 @@ class Unavailable:
 
 
 FUNCTIONS = {
-    Kind.EXPENSE: functions_framework.create_app(target="on_expense_written", source=str(MAIN)).test_client(),
-    Kind.SETTLEMENT: functions_framework.create_app(target="on_settlement_written", source=str(MAIN)).test_client(),
+    Kind.EXPENSE: Trigger("on_expense_written"),
+    Kind.SETTLEMENT: Trigger("on_settlement_written"),
 }
 
 
@@ -58,8 +58,7 @@ def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def deliver(kind: Kind, data: bytes, sent: dict[str, str]) -> int:
-    client: FlaskClient = FUNCTIONS[kind]
-    return client.post("/", data=data, headers=sent).status_code
+    return FUNCTIONS[kind].deliver(data, sent)
 
 
 def must_be_redelivered(kind: Kind, data: bytes) -> bool:

@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from google.cloud.firestore_v1 import types
 
-from tests.simulation.database import ROOT
 from tests.simulation.product import LATER_CURRENCY
 from tests.simulation.profile import Profile
+from tests.simulation.translation import ROOT
 from tests.simulation.values import Read, fields_of
 
 T = TypeVar("T")
@@ -207,16 +207,23 @@ class App:
         return None if document is None else self._fields(document)
 
     def _set(self, path: str, data: dict[str, Any]) -> Any:
-        write = _WritePb()
-        write.update.name = ROOT + path
-        for key, value in data.items():
-            _encode(write.update.fields[key], value)
-        return write
+        return write_of(ROOT + path, data)
 
     def _commit(self, writes: Sequence[Any]) -> None:
         if self._log is not None:
             self._log("app", ", ".join(_shown(write) for write in writes))
         self._database.post(writes)
+
+
+def write_of(name: str, fields: Mapping[str, Any] | None) -> Any:
+    """The `google.firestore.v1.Write` message that sets a document, by its full name, or deletes it (None)."""
+    if fields is None:
+        return _WritePb(delete=name)
+    write = _WritePb()
+    write.update.name = name
+    for key, value in fields.items():
+        _encode(write.update.fields[key], value)
+    return write
 
 
 def _encode(message: Any, value: Any) -> None:

@@ -2,22 +2,49 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from balance.documents.balances import VERSION
 from emulator.changes import Change
 from tests.simulation import auditor
 from tests.simulation.auditor import EXPONENTS, LATER_EXPONENTS, Discrepancy, Reading, Rules, StoredBalance
-from tests.simulation.profile import Profile
 from tests.simulation.values import EPOCH, Fields, Read, fields_of, time_of
 
 _STALE = StoredBalance(0, "", EPOCH, {}, {}, EPOCH, 0)
 
 
+class Traits(Protocol):
+    """What the audit must know of a schedule or a world."""
+
+    @property
+    def nested(self) -> bool:
+        """Expenses lie below their group."""
+
+    @property
+    def minor_units(self) -> bool:
+        """Amounts are in minor units."""
+
+    @property
+    def small_documents(self) -> bool:
+        """Even small groups may have lower levels of detail."""
+
+    @property
+    def loses_events(self) -> bool:
+        """Faults of groups that do not exist may be wrong."""
+
+    @property
+    def new_rules(self) -> bool:
+        """So may they when two versions understand documents differently."""
+
+    @property
+    def switches_off(self) -> bool:
+        """Updates may have been off when a group was deleted."""
+
+
 class Audit:
     """Follows the commits: what stands in the database now."""
 
-    def __init__(self, profile: Profile, read: Read = fields_of) -> None:
+    def __init__(self, profile: Traits, read: Read = fields_of) -> None:
         self._profile = profile
         self._read = read
         self._rules = Rules(EXPONENTS, profile.minor_units, profile.nested)

@@ -19,26 +19,42 @@ class Mutant:
     killed_by: tuple[int, ...] = ()
 
 
-_COMMIT = "    committed_at = attempt.commit([write, *creations])\n"
+_WRITES = "    return [write, *creations], after\n"
+_ALONE = "    committed_at = attempt.commit(writes) if writes else None\n"
+_TOGETHER = "    committed_at = firestore.commit(writes, timeout_s=TIMEOUT_S, max_bytes=MAX_COMMIT_BYTES) if writes else None\n"
+_SPLIT = "    creations, others = ([w for w in writes if isinstance(w, Create) is is_record] for is_record in (True, False))\n"
+"""The records apart from the balances."""
+
+_IMPORTS = (
+    Edit("protocol.apply", "import Firestore, Set,", "import Create, Firestore, Set,"),
+    Edit("protocol.optimistic", "import Conflict, Firestore,", "import Conflict, Create, Firestore, Set,"),
+)
 
 MUTANTS = (
     Mutant(
         "no-record",
         "no record is written",
-        (Edit("protocol.apply", _COMMIT, "    committed_at = attempt.commit([write])\n"),),
+        (Edit("protocol.apply", _WRITES, "    return [write], after\n"),),
         killed_by=(1, 2, 4),
     ),
     Mutant(
         "record-after",
         "the record is written outside the transaction, after it",
         (
+            *_IMPORTS,
             Edit(
                 "protocol.apply",
-                _COMMIT,
-                "    committed_at = attempt.commit([write])\n"
-                "    with transaction(attempt._firestore) as later:\n"
-                "        later.get([stored.path])\n"
-                "        later.commit(creations)\n",
+                _ALONE,
+                f"{_SPLIT}    committed_at = attempt.commit(others) if writes else None\n"
+                "    if creations:\n"
+                "        attempt._firestore.commit(creations)\n",
+            ),
+            Edit(
+                "protocol.optimistic",
+                _TOGETHER,
+                f"{_SPLIT}    committed_at = firestore.commit(others) if writes else None\n"
+                "    if creations:\n"
+                "        firestore.commit(creations)\n",
             ),
         ),
         killed_by=(17, 21, 35),
@@ -47,13 +63,20 @@ MUTANTS = (
         "record-before",
         "the record is written outside the transaction, before it",
         (
+            *_IMPORTS,
             Edit(
                 "protocol.apply",
-                _COMMIT,
-                "    with transaction(attempt._firestore) as earlier:\n"
-                "        earlier.get([recorded[0].path + '-'])\n"
-                "        earlier.commit(creations)\n"
-                "    committed_at = attempt.commit([write])\n",
+                _ALONE,
+                f"{_SPLIT}    if creations:\n"
+                "        attempt._firestore.commit(creations)\n"
+                "    committed_at = attempt.commit(others) if writes else None\n",
+            ),
+            Edit(
+                "protocol.optimistic",
+                _TOGETHER,
+                f"{_SPLIT}    if creations:\n"
+                "        firestore.commit(creations)\n"
+                "    committed_at = firestore.commit(others) if writes else None\n",
             ),
         ),
         killed_by=(2, 4, 8),
@@ -88,10 +111,8 @@ MUTANTS = (
         (
             Edit(
                 "protocol.apply",
-                "    after = balances.applied(",
-                "    if not delta:\n"
-                "        return [Result(group_id, outcome) for outcome in outcomes]\n"
-                "    after = balances.applied(",
+                "    after = replace(before,",
+                "    if not delta:\n        return [], before\n    after = replace(before,",
             ),
         ),
         killed_by=(659, 802, 929),
@@ -204,6 +225,7 @@ MUTANTS = (
         "no version check: a rebuild that nobody forces overwrites a newer version's balance",
         (
             Edit("protocol.apply", "if judgement.condition is Condition.NEWER:", "if False:"),
+            Edit("protocol.optimistic", "if judgement.condition is Condition.NEWER:", "if False:"),
             Edit("protocol.rebuild", "if judgement.condition is Condition.NEWER and not force:", "if False:"),
             Edit("protocol.faults", "if judgement.condition is Condition.NEWER and not force:", "if False:"),
         ),
@@ -322,8 +344,8 @@ MUTANTS = (
             Edit("protocol.bookkeeper", "by_key.pop(member.write.key, None)", "by_key.pop(id(member), None)"),
             Edit(
                 "protocol.apply",
-                "    committed_at = attempt.commit([write, *creations])",
-                "    committed_at = attempt.commit([write, *{creation.path: creation for creation in creations}.values()])",
+                _WRITES,
+                "    return [write, *{creation.path: creation for creation in creations}.values()], after\n",
             ),
         ),
         killed_by=(100, 232, 286),
@@ -334,8 +356,9 @@ MUTANTS = (
         (
             Edit(
                 "protocol.apply",
-                "    stored, *recorded = attempt.get(\n",
-                "    attempt.get([layout.balance(group_id) + '-'])\n    stored, *recorded = attempt._firestore.get(\n",
+                "        stored, *recorded = attempt.get(",
+                "        attempt.get([settings.layout.balance(group_id) + '-'])\n"
+                "        stored, *recorded = attempt._firestore.get(",
             ),
         ),
         killed_by=(145, 423, 427),
@@ -363,5 +386,57 @@ MUTANTS = (
             ),
         ),
         killed_by=(35, 92, 97),
+    ),
+    Mutant(
+        "no-update-time",
+        "a commit without locks does not ask that the balance stands as it was read",
+        (Edit("protocol.optimistic", "balance, update_time=update_time)", "balance, update_time=None)"),),
+    ),
+    Mutant(
+        "records-may-exist",
+        "a commit without locks does not ask that no record exists",
+        (
+            *_IMPORTS[1:],
+            Edit(
+                "protocol.optimistic",
+                "[write for plan in plans.values() for write in plan.writes]",
+                "[Set(w.path, w.fields) if isinstance(w, Create) else w for plan in plans.values() for w in plan.writes]",
+            ),
+        ),
+    ),
+    Mutant(
+        "failed-commit-done",
+        "a commit without locks that failed counts as done",
+        (
+            Edit(
+                "protocol.optimistic",
+                _TOGETHER,
+                f"    try:\n    {_TOGETHER}"
+                "    except TransientError:\n"
+                "        committed_at = next(iter(plans.values())).after.as_of\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "memory-trusted",
+        "a remembered balance is taken for the present one",
+        (
+            Edit(
+                "protocol.optimistic",
+                "kept.stored, kept.update_time, kept.update_time)",
+                "kept.stored, None, kept.update_time)",
+            ),
+        ),
+    ),
+    Mutant(
+        "memory-kept",
+        "a remembered balance is used again after a conflict",
+        (
+            Edit(
+                "protocol.optimistic",
+                "        for group_id in batch:\n            memory.forget(group_id)\n    except (TransientError",
+                "        pass\n    except (TransientError",
+            ),
+        ),
     ),
 )

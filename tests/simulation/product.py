@@ -59,6 +59,7 @@ class Product:
     events: Any
     firestore: Any
     outcome: Any
+    reconcile: Any
     retry: Any
     sdk: Any
     settings: Any
@@ -70,6 +71,7 @@ _PACKAGES = {
     "database": ("firestore", "retry", "sdk"),
     "documents": ("changes", "outcome", "settings", "sources", "writes"),
     "protocol": ("bookkeeper", "events"),
+    "operations": ("reconcile",),
 }
 
 
@@ -82,6 +84,20 @@ def product(*, later: bool = False, new_rules: bool = False, small: bool = False
             name: importlib.import_module(f"balance.{package}.{name}") for package, names in _PACKAGES.items() for name in names
         }
         return Product(version=LATER_VERSION if later else VERSION, **modules)
+
+
+@cache
+def settings_of(copy: Product, *, nested: bool = False, minor_units: bool = False, epoch: int = 0) -> Any:
+    """The product's settings, as from a deployment's environment."""
+    parent = "groups/{groupId}/" if nested else ""
+    return copy.settings.from_environment(
+        {
+            "EXPENSES_COLLECTION": f"{parent}expenses",
+            "SETTLEMENTS_COLLECTION": f"{parent}settlements",
+            "AMOUNT_UNIT": "minor" if minor_units else "major",
+            "EPOCH": str(epoch),
+        }
+    )
 
 
 @contextmanager

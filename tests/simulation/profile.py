@@ -15,6 +15,7 @@ SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
+START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00Z
 
 
 class Roll(StrEnum):
@@ -119,6 +120,8 @@ class Profile:
     time_error_us: int
     pauses: bool
     """Minutes to days pass between some writes."""
+    bulk: bool
+    """Several documents are often written at once, and their events come at once: groups share commits."""
 
 
 def draw(random: Random) -> tuple[Profile, Chaos]:
@@ -133,17 +136,18 @@ def draw(random: Random) -> tuple[Profile, Chaos]:
     roll = Roll.NONE if chance(0.75) else one_of(Roll.OUT, Roll.BACK)
     switches_off = chance(0.15)
     storm = chance(0.5 if switches_off else 0.12)
+    bulk = not storm and chance(0.25)
     profile = Profile(
-        groups=1 if storm else one_of(1, 1, 2, 3),
+        groups=1 if storm else 3 if bulk else one_of(1, 1, 2, 3),
         users=one_of(2, 3, 4),
-        documents=one_of(1, 2, 3, 5),
-        writes=one_of(3, 4, 5, 6, 10),
+        documents=12 if bulk else one_of(1, 2, 3, 5),
+        writes=24 if bulk else one_of(3, 4, 5, 6, 10),
         nested=chance(0.1),
         minor_units=chance(0.1),
         small_documents=chance(0.05),
         real_codec=chance(0.1),
         optimistic=chance(0.1),
-        instances=3 if storm else one_of(1, 2, 3),
+        instances=3 if storm else one_of(1, 1, 2) if bulk else one_of(1, 2, 3),
         coarse_clock=chance(0.4),
         slow=chance(0.15),
         slow_queries=storm or chance(0.2),
@@ -158,9 +162,10 @@ def draw(random: Random) -> tuple[Profile, Chaos]:
         storm=storm,
         duplicates=one_of(0.0, 0.0, 0.1, 0.3, 0.5),
         other_ids=chance(0.5),
-        longest_delay_us=one_of(SECOND_US // 10, SECOND_US, MINUTE_US, 2 * HOUR_US, 25 * HOUR_US),
+        longest_delay_us=SECOND_US // 10 if bulk else one_of(SECOND_US // 10, SECOND_US, MINUTE_US, 2 * HOUR_US, 25 * HOUR_US),
         time_error_us=one_of(0, 1_000, 10 * MINUTE_US),
         pauses=chance(0.35),
+        bulk=bulk,
     )
     chaos = Chaos(
         random,

@@ -8,7 +8,7 @@ drains, the auditor compares every balance and fault with the documents, and eve
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -24,13 +24,13 @@ from tests.indexes import DEPLOYED_INDEXES
 from tests.simulation.app import App, Log, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
-from tests.simulation.database import DATABASE, ROOT, Network, SimulatedFirestore
-from tests.simulation.product import LATER_VERSION, Edit, Product, product
-from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Roll, draw
+from tests.simulation.database import Network, SimulatedFirestore
+from tests.simulation.product import LATER_VERSION, Edit, Product, product, settings_of
+from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, START_US, Roll, draw
 from tests.simulation.scheduler import Scheduler, Signal, kill
+from tests.simulation.translation import DATABASE, ROOT
 from tests.simulation.values import Reader, to_time, to_us
 
-START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00Z
 MAX_STEPS = 60_000
 MOST_ATTEMPTS_AT_REST = 12
 RECORD_TTL_US = 7 * DAY_US
@@ -57,6 +57,9 @@ class Figures:
     outcomes: Counter[str] = field(default_factory=Counter)
     fates: Counter[str] = field(default_factory=Counter)
     """What happened to calls of Firestore."""
+    commits_of_several: int = 0
+    """Commits of more than one group's balance."""
+    schedules_with_them: int = 0
 
     def add(self, other: "Figures") -> None:
         """Add up."""
@@ -68,6 +71,8 @@ class Figures:
         self.failures += other.failures
         self.outcomes += other.outcomes
         self.fates += other.fates
+        self.commits_of_several += other.commits_of_several
+        self.schedules_with_them += other.schedules_with_them
 
 
 @dataclass(slots=True)
@@ -151,6 +156,8 @@ class Simulation:
             what = str(error) if isinstance(error, Discrepancy) else f"{type(error).__name__}: {error}"
             raise Failure(f"seed {self.seed}: {what}\nreplay: balance simulate --seed {self.seed} --trace") from error
         self.figures.fates.update(map(str, self.network.met.elements()))
+        self.figures.commits_of_several = self.network.commits_of_several
+        self.figures.schedules_with_them = int(self.network.commits_of_several > 0)
         return self.figures
 
     # The plan
@@ -209,6 +216,8 @@ class Simulation:
 
     def _gap_us(self) -> int:
         roll = self.random.random()
+        if self.profile.bulk and self.random.random() < 0.7:
+            return 0
         if self.profile.pauses and roll > 0.7:
             return int(self.random.random() * self.random.choice((MINUTE_US, HOUR_US, 2 * HOUR_US, DAY_US, 5 * DAY_US)))
         if roll < 0.25:
@@ -284,14 +293,31 @@ class Simulation:
         firestore = SimulatedFirestore(self.network, copy, partial(self._die, process), lambda: process.is_alive)
         process.keeper = copy.bookkeeper.Bookkeeper(
             firestore,
-            _settings(copy, nested=profile.nested, minor_units=profile.minor_units),
+            settings_of(copy, nested=profile.nested, minor_units=profile.minor_units),
             updates_on=lambda: process.updates_on,
             retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
+            start=partial(self._start_job, process),
             new_signal=partial(Signal, self.scheduler),
+            clock=lambda: self.scheduler.now_us / SECOND_US,
         )
         self.processes.append(process)
         if self.log:
             self.log(process.name, "starts")
+
+    def _start_job(self, process: Process, job: Callable[[], None]) -> None:
+        """What the product's pool of threads does."""
+
+        def spawn() -> None:
+            if process.is_alive:
+                self.scheduler.spawn(body)
+
+        def body() -> None:
+            actor = getcurrent()
+            process.actors[actor] = lambda: None
+            job()
+            del process.actors[actor]
+
+        self.scheduler.after(0, spawn)
 
     def _sleep_s(self, seconds: float) -> None:
         self.scheduler.sleep(int(seconds * SECOND_US))
@@ -432,6 +458,8 @@ class Simulation:
 
     def _delay_us(self) -> int:
         roll = self.random.random()
+        if self.profile.bulk and roll < 0.7:
+            return 1_000
         if roll < 0.5:
             return int(roll * SECOND_US / 10)
         return int(self.random.random() ** 2 * self.profile.longest_delay_us)
@@ -513,9 +541,11 @@ class Simulation:
     # The end
 
     def _drain(self, since: str) -> None:
-        is_empty = self.scheduler.run(lambda: self.violation, MAX_STEPS)
+        is_empty = self.scheduler.run(lambda: self.violation or self.network.violation, MAX_STEPS)
         if self.violation is not None:
             raise self.violation
+        if self.network.violation is not None:
+            raise Discrepancy(self.network.violation)
         if not is_empty:
             raise Discrepancy(f"after {MAX_STEPS} steps there is still something to do; {since}")
 
@@ -594,16 +624,3 @@ class Simulation:
         hours, rest_us = divmod(rest_us, HOUR_US)
         minutes, rest_us = divmod(rest_us, MINUTE_US)
         self._print(f"{days}d {hours:02}:{minutes:02}:{rest_us / SECOND_US:09.6f}  {who:<12} {what}")
-
-
-@cache
-def _settings(copy: Product, *, nested: bool, minor_units: bool) -> Any:
-    """The product's settings, as from a deployment's environment."""
-    parent = "groups/{groupId}/" if nested else ""
-    return copy.settings.from_environment(
-        {
-            "EXPENSES_COLLECTION": f"{parent}expenses",
-            "SETTLEMENTS_COLLECTION": f"{parent}settlements",
-            "AMOUNT_UNIT": "minor" if minor_units else "major",
-        }
-    )

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import uuid4
 
-import functions_framework
 import pytest
-from flask.testing import FlaskClient
 from google.api_core.exceptions import InvalidArgument
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -30,11 +27,11 @@ from balance.documents.sources import MAX_SPLITS, Kind, Malformed, is_document_i
 from balance.functions import instance
 from balance.protocol.rebuild import read_history
 from tests.cloud_events import body, headers
+from tests.entry_points import Trigger
 from tests.integration.served import PROJECT, served
 from tests.property.firestore_values import EXPENSES, GOOD_EXPENSES, GOOD_SETTLEMENTS, SETTLEMENTS
 from tests.sizes import document_bytes
 
-MAIN = Path(__file__).parents[3] / "main.py"
 GROUPS = ["g1", "g2", "grüppe"]
 SETTINGS = Settings()
 Fields = dict[str, Any]
@@ -42,10 +39,10 @@ Fields = dict[str, Any]
 
 @dataclass
 class App:
-    """The app's documents, and our functions behind Flask."""
+    """The app's documents, and our functions behind the framework."""
 
     database: Firestore
-    functions: dict[Kind, FlaskClient]
+    functions: dict[Kind, Trigger]
     sources: dict[str, Kind] = field(default_factory=dict)
     group_ids: set[str] = field(default_factory=lambda: set(GROUPS))
     """Of all groups that documents have ever named."""
@@ -82,8 +79,7 @@ class App:
 
     def deliver(self, kind: Kind, data: bytes, time: str) -> None:
         """A delivery under an id of its own, which must be acknowledged."""
-        answer = self.functions[kind].post("/", data=data, headers=headers(event_id=uuid4().hex, time=time))
-        assert answer.status_code == 200
+        assert self.functions[kind].deliver(data, headers(event_id=uuid4().hex, time=time)) == 200
 
     def check(self) -> None:
         """Balances and faults are those of the documents as they are."""
@@ -120,10 +116,7 @@ def app() -> Iterator[App]:
         patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
         patch.setattr(instance, "_firestore", None)
         patch.setattr(instance, "_bookkeeper", None)
-        functions = {
-            kind: functions_framework.create_app(target=f"on_{kind}_written", source=str(MAIN)).test_client() for kind in Kind
-        }
-        running = App(instance.firestore(), functions)
+        running = App(instance.firestore(), {kind: Trigger(f"on_{kind}_written") for kind in Kind})
         for group_id in GROUPS:
             running.write(f"groups/{group_id}", {"members": ["a", "b"]})
         yield running

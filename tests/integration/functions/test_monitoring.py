@@ -1,5 +1,6 @@
 """The log-based metrics and alert policies of deploy/monitoring, against the lines that the running functions log."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ def entries(app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
     def deliver(kind: Kind = Kind.EXPENSE, event_id: str = "e") -> None:
         change = next(change for change in reversed(changes) if "/documents/expenses/" in change.name)
-        triggers.handle(kind, encode_body(change), event_id=event_id, event_time=None)
+        asyncio.run(triggers.handle(kind, encode_body(change), event_id=event_id, event_time=None))
 
     with read_api(app.server, monkeypatch) as api:
         capsys.readouterr()
@@ -104,7 +105,7 @@ def entries(app: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         deliver()  # FAULT
         app.write("expenses/mismatch", {**expense("g", "ana", bo=5), "amount": 9})
         deliver()  # a mismatch
-        triggers.handle(Kind.EXPENSE, b"\xff", event_id="x", event_time=None)  # UNREADABLE
+        asyncio.run(triggers.handle(Kind.EXPENSE, b"\xff", event_id="x", event_time=None))  # UNREADABLE
         stored = app.balance("g")
         app.set_balance("g", {**stored, "version": 99})
         app.expense("g", "ana", bo=7)

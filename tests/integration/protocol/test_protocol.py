@@ -1,7 +1,7 @@
 """Every row of the decision table, through the official library, on whatever Firestore there is."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,8 +17,8 @@ from balance.database.firestore import (
     Create,
     Delete,
     Query,
+    Retried,
     Set,
-    Snapshot,
     Transaction,
     TransientError,
     Update,
@@ -261,22 +261,17 @@ def test_many_threads_lose_and_double_nothing(group: Group) -> None:
     assert len(outcomes) == 120
 
 
-class Interrupted:
+class Interrupted(Retried):
     """A database at which something happens before its next transaction begins: after a rebuild has read its snapshot."""
 
     def __init__(self, group: Group, happening: Callable[[], object]) -> None:
-        self._group, self._happenings = group, [happening]
+        super().__init__(group.database)
+        self._happenings = [happening]
 
-    def begin(self) -> Transaction:
+    def begin(self, *, retry_of: bytes = b"") -> Transaction:
         while self._happenings:
             self._happenings.pop()()
-        return self._group.database.begin()
-
-    def get(self, paths: Sequence[str], *, read_time: datetime | None = None) -> list[Snapshot]:
-        return self._group.database.get(paths, read_time=read_time)
-
-    def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
-        return self._group.database.query(query, read_time=read_time)
+        return super().begin(retry_of=retry_of)
 
 
 def test_a_rebuild_adds_what_was_applied_after_its_snapshot(group: Group) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import grpc
 import pytest
+from google.cloud.firestore_v1 import types
 
 from balance.database.sdk import SdkFirestore
 from balance.documents.settings import Settings
-from emulator import paths, values, writes
+from emulator import paths, service, values, writes
 from emulator.engine import Settings as EngineSettings
 from emulator.errors import RpcError
 from emulator.faults import Fault
@@ -68,7 +69,7 @@ def test_what_does_not_hold_is_said_and_is_exit_code_1(
 class Forgetful(SdkFirestore):
     """A Firestore whose reads of the past give the present."""
 
-    def get(self, paths, read_time=None):  # type: ignore[no-untyped-def]
+    def get(self, paths, *, read_time=None, timeout_s=None):  # type: ignore[no-untyped-def]
         return super().get(paths)
 
 
@@ -137,6 +138,13 @@ BENT: list[tuple[Callable[[Laboratory], str], ModuleType, str, Any]] = [
         lambda name: None if name else "is empty",
     ),
     (times.the_servers_time_in_a_document_is_near_its_commit, writes, "_transform", a_clock_of_its_own),
+    (locking.a_commit_bears_its_conditions, writes, "_check_precondition", lambda write, current, name, now_us: None),
+    (
+        locking.a_transaction_locks_whatever_the_databases_mode,
+        service,
+        "_OPTIMISTIC",
+        types.TransactionOptions.ConcurrencyMode.PESSIMISTIC.value,
+    ),
 ]
 
 
@@ -153,6 +161,12 @@ def test_a_server_of_which_an_assumption_is_false_is_refuted(
             assumption(laboratory)
         monkeypatch.undo()
     paths.parse_field_path.cache_clear()
+
+
+def test_a_server_on_which_a_retry_is_young_again_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_begin", lambda engine, options, read_write: engine.begin())
+    with laboratory_on(EngineSettings(lock_wait_us=300_000)) as (laboratory, _), pytest.raises(Refuted):
+        locking.a_retry_keeps_its_age(laboratory)
 
 
 SHORT_LIVED = EngineSettings(transaction_idle_us=200_000, transaction_total_us=400_000)

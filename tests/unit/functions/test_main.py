@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import functions_framework
 import pytest
-from flask.testing import FlaskClient
+from functions_framework._http import create_server
 
 from balance.documents.sources import Kind
 from balance.functions import triggers
 from tests.cloud_events import body, headers
+from tests.entry_points import Trigger, application
 
-MAIN = Path(__file__).parents[3] / "main.py"
 WRITTEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BODY = body("expenses/café", after={"groupId": "g"}, after_time=WRITTEN)
 Handled = list[tuple[Kind, bytes, str, datetime | None]]
-
-
-def function(name: str) -> FlaskClient:
-    return functions_framework.create_app(target=name, source=str(MAIN)).test_client()  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -31,7 +25,7 @@ def handled(monkeypatch: pytest.MonkeyPatch) -> Handled:
     """What reaches the trigger."""
     calls: Handled = []
 
-    def handle(kind: Kind, data: bytes, *, event_id: str, event_time: datetime | None) -> None:
+    async def handle(kind: Kind, data: bytes, *, event_id: str, event_time: datetime | None) -> None:
         calls.append((kind, data, event_id, event_time))
 
     monkeypatch.setattr(triggers, "handle", handle)
@@ -40,8 +34,8 @@ def handled(monkeypatch: pytest.MonkeyPatch) -> Handled:
 
 @pytest.mark.parametrize(("name", "kind"), [("on_expense_written", Kind.EXPENSE), ("on_settlement_written", Kind.SETTLEMENT)])
 def test_a_delivery_reaches_the_trigger_as_it_came(handled: Handled, name: str, kind: Kind) -> None:
-    answer = function(name).post("/", data=BODY, headers=headers("expenses/café", event_id="a b/ö".encode().decode("latin-1")))
-    assert answer.status_code == 200
+    sent = headers("expenses/café", event_id="a b/ö".encode().decode("latin-1"))
+    assert Trigger(name).deliver(BODY, sent) == 200
     assert handled == [(kind, BODY, "a b/Ã¶", WRITTEN)]
 
 
@@ -53,7 +47,7 @@ def test_a_groups_coming_and_going_reach_the_trigger(name: str, is_created: bool
         calls.append((data, event_id, is_created))
 
     monkeypatch.setattr(triggers, "handle_group", handle)
-    assert function(name).post("/", data=BODY, headers=headers("groups/g")).status_code == 200
+    assert application(name).test_client().post("/", data=BODY, headers=headers("groups/g")).status_code == 200
     assert calls == [(BODY, "event-1", is_created)]
 
 
@@ -73,36 +67,66 @@ def test_a_groups_coming_and_going_reach_the_trigger(name: str, is_created: bool
     ],
 )
 def test_the_time_is_the_headers_or_none(handled: Handled, time: str | None, read: datetime | None) -> None:
-    answer = function("on_expense_written").post("/", data=BODY, headers=headers(time=time))
-    assert answer.status_code == 200
+    assert Trigger("on_expense_written").deliver(BODY, headers(time=time)) == 200
     assert handled[0][3] == read
 
 
 def test_an_empty_body_reaches_the_trigger_as_no_bytes(handled: Handled) -> None:
-    assert function("on_expense_written").post("/", data=b"", headers=headers()).status_code == 200
+    assert Trigger("on_expense_written").deliver(b"", headers()) == 200
     assert handled[0][1] == b""
 
 
-def failing(error: Exception) -> Callable[..., None]:
-    def handle(*_: Any, **__: Any) -> None:
+@pytest.mark.parametrize(
+    ("content_type", "sent", "reached"),
+    [
+        ("application/json", b'{"value": {}}', {"value": {}}),
+        ("application/json; charset=utf-8", b"[1]", [1]),
+        ("application/protobuf", b'{"value": {}}', b'{"value": {}}'),
+        ("application/protobuf", b"5", b"5"),
+        ("", b"5", b"5"),
+    ],
+)
+def test_only_what_is_sent_as_json_comes_parsed(handled: Handled, content_type: str, sent: bytes, reached: object) -> None:
+    assert Trigger("on_expense_written").deliver(sent, headers() | {"content-type": content_type}) == 200
+    assert handled[0][1] == reached
+
+
+@pytest.mark.parametrize("data", [b"[1]", b"5", b'"x"', b"{", b"\xff", b"null", b'{"value": 5}'])
+def test_json_that_is_no_change_is_acknowledged(data: bytes) -> None:
+    assert Trigger("on_expense_written").deliver(data, headers() | {"content-type": "application/json"}) == 200
+
+
+def failing(error: Exception) -> Callable[..., Awaitable[None]]:
+    async def handle(*_: Any, **__: Any) -> None:
         raise error
 
     return handle
 
 
 def test_what_the_trigger_raises_asks_for_redelivery(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = function("on_expense_written")
+    trigger = Trigger("on_expense_written")
     monkeypatch.setattr(triggers, "handle", failing(RuntimeError("try again")))
-    assert client.post("/", data=BODY, headers=headers()).status_code == 500
+    assert trigger.deliver(BODY, headers()) == 500
+
+
+@pytest.mark.parametrize("missing", ["ce-id", "ce-source", "ce-type", "ce-specversion"])
+def test_what_is_no_cloud_event_is_refused(handled: Handled, missing: str) -> None:
+    sent = {name: value for name, value in headers().items() if name != missing}
+    assert Trigger("on_expense_written").deliver(BODY, sent) == 400
+    assert handled == []
 
 
 def test_an_unreadable_event_is_acknowledged_and_raises_the_alert(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = function("on_expense_written").post("/", data=b"\xff", headers=headers(event_id="event-7"))
-    assert answer.status_code == 200
+    sent = headers(event_id="event-7") | {
+        "function-execution-id": "the-execution", "x-cloud-trace-context": "105445aa7843bc8bf206b12000100000/17;o=1"
+    }  # fmt: skip
+    assert Trigger("on_expense_written").deliver(b"\xff", sent) == 200
     entries = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     (entry,) = [entry for entry in entries if entry.get("outcome")]
     assert (entry["severity"], entry["outcome"], entry["metric"]) == ("ERROR", "UNREADABLE", "updateFailures")
     assert entry["eventId"] == "event-7"
+    assert entry["logging.googleapis.com/labels"] == {"execution_id": "the-execution"}
+    assert entry["logging.googleapis.com/spanId"] == "17"
 
 
 @pytest.mark.parametrize(
@@ -120,4 +144,11 @@ def test_an_unreadable_event_is_acknowledged_and_raises_the_alert(capsys: pytest
 def test_every_function_loads_without_credentials(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
         monkeypatch.delenv(variable, raising=False)
-    assert function(name) is not None
+    assert application(name) is not None
+
+
+def test_functions_on_threads_get_as_many_as_an_instance_gets_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THREADS", raising=False)
+    server = create_server(application("balance_api"), debug=False)
+    started = server.server_class(server.app, "127.0.0.1", 0, False)
+    assert started.options["threads"] == 80

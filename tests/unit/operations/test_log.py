@@ -9,13 +9,14 @@ import sys
 import threading
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any
 
 import pytest
 from functions_framework.execution_id import ExecutionContext, LoggingHandlerAddExecutionId, execution_context_var
 
 from balance.documents.outcome import Outcome
-from balance.operations.log import MAX_ENTRY_CHARACTERS, log
+from balance.operations.log import MAX_ENTRY_CHARACTERS, log, of_request
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -114,3 +115,38 @@ def test_no_blank_lines_come_of_threads_that_serve_no_request(capsys: pytest.Cap
     said = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["message"] for line in said] == ["beside the request", "of the request"]
     assert json.loads(said[1])["logging.googleapis.com/labels"] == {"execution_id": "the-id"}
+
+
+def test_an_entry_of_a_request_bears_the_ids_that_the_framework_would_add(capsys: pytest.CaptureFixture[str]) -> None:
+    headers = {"function-execution-id": "the-id", "x-cloud-trace-context": "105445aa7843bc8bf206b12000100000/17;o=1"}
+    with redirect_stdout(LoggingHandlerAddExecutionId(sys.stdout)):
+        execution_context_var.set(ExecutionContext("the-id", "17"))
+        log("INFO", "by the framework", lagMs=5)
+        with of_request(headers):
+            log("INFO", "by us", lagMs=5)
+        execution_context_var.set(None)
+    by_framework, by_us = logged(capsys)
+    assert by_us == by_framework | {"message": "by us"}
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-cloud-trace-context": "no trace"}, {"function-execution-id": ""}])
+def test_an_entry_of_a_request_without_ids_bears_none(capsys: pytest.CaptureFixture[str], headers: dict[str, str]) -> None:
+    with of_request(headers):
+        log("INFO", "x")
+    assert logged(capsys) == [{"severity": "INFO", "message": "x"}]
+
+
+def test_an_entry_of_a_request_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    class Output(StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", LoggingHandlerAddExecutionId(Output()))
+    with of_request({"function-execution-id": 'a "quoted" id'}):
+        log("INFO", "x")
+    assert len(written) == 1
+    assert json.loads(written[0])["logging.googleapis.com/labels"] == {"execution_id": 'a "quoted" id'}
+    assert written[0].endswith("}\n")

@@ -1,0 +1,130 @@
+"""Every interleaving of small worlds, and the proof that the reduction leaves none out that ends differently."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.explorer import stated, trace
+from tests.simulation.explorer.exploration import Exploration, Mode
+from tests.simulation.explorer.world import CRASH, READ_FAILS, UNKNOWN_OUTCOME, Code, Rebuild, Switch, World
+from tests.simulation.explorer.worlds import SETTLED, SWITCHED, WORLDS, app, expense, no_expense
+from tests.simulation.mutants import MUTANTS
+
+ROOT = Path(__file__).parents[2]
+MOST_EXECUTIONS = 250
+"""Of a world that is explored here. The others are left to `make explore`."""
+
+_EDITS = (app(expense(5)), app(expense(1, "e2"), name="app 2"))
+TINY = (
+    World(name="locks", about="", before=SETTLED, actors=_EDITS),
+    World(name="a snapshot", about="", before=SETTLED, actors=(app(expense(5)), Rebuild())),
+    World(name="a delete and a snapshot", about="", before=SETTLED, actors=(app(no_expense()), Rebuild())),
+    World(name="locks and a crash", about="", before=SETTLED, actors=(app(expense(5)),), copies=2, failures=CRASH),
+    World(name="unknown outcome", about="", before=SETTLED, actors=(app(expense(5)),), copies=2, failures=UNKNOWN_OUTCOME),
+    World(name="a failing read", about="", before=SETTLED, actors=(app(expense(5)),), copies=2, failures=READ_FAILS),
+    World(
+        name="a switch",
+        about="",
+        before=SETTLED,
+        actors=(app(expense(5), expense(6)), Switch("A", (False, True))),
+        delivered_to={"e1#2": "A"},
+        processes={"A": Code()},
+        reads_switch=True,
+        may_be=SWITCHED,
+    ),
+    World(name="a line", about="", before=SETTLED, actors=_EDITS, in_one_process=True),
+    World(
+        name="a line and a crash",
+        about="",
+        before=SETTLED,
+        actors=(app(expense(5)),),
+        copies=2,
+        in_one_process=True,
+        failures=CRASH,
+    ),
+)
+WEAKENED = ("no-update-time", "read-without-lock", "record-after", "newer-records-ignored")
+
+
+@pytest.mark.parametrize("world", TINY, ids=lambda world: world.name)
+def test_the_reduction_leaves_out_no_end(world: World) -> None:
+    full = Exploration(world, Mode.FULL, collects_ends=True).run()
+    reduced = Exploration(world, Mode.REDUCED, collects_ends=True).run()
+    bounded = Exploration(world, Mode.BOUNDED, collects_ends=True).run()
+    assert full.is_exhausted
+    assert reduced.ends == full.ends
+    assert bounded.ends == full.ends
+    assert reduced.executions < full.executions or full.executions == 1
+
+
+@pytest.mark.parametrize("name", WEAKENED)
+def test_the_reduction_leaves_out_no_wrong_end(name: str) -> None:
+    """A weakened product ends in more ways, most of them wrong: all of them are found."""
+    edits = next(mutant.edits for mutant in MUTANTS if mutant.name == name)
+    for world in TINY[:4]:
+        full = Exploration(world, Mode.FULL, edits=edits, collects_ends=True).run()
+        reduced = Exploration(world, Mode.REDUCED, edits=edits, collects_ends=True).run()
+        assert reduced.ends == full.ends
+        assert set(reduced.failed) == set(full.failed)
+
+
+def test_a_bound_leaves_out_what_needs_more_preemptions() -> None:
+    world = TINY[0]
+    counts = [Exploration(replace(world, preemptions=bound)).run().executions for bound in (0, 1, 2, 9)]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+_SMALL = [name for name, count in stated.executions().items() if count <= MOST_EXECUTIONS and name in WORLDS]
+
+
+@pytest.mark.parametrize("name", _SMALL)
+def test_no_interleaving_goes_wrong(name: str) -> None:
+    report = Exploration(WORLDS[name]).run()
+    assert report.is_exhausted
+    assert not report.failed, "\n".join(line for failed in report.failed.values() for line in trace.lines(failed))
+    assert stated.strays(report) is None
+
+
+def test_every_world_states_its_executions() -> None:
+    assert stated.executions().keys() == WORLDS.keys()
+
+
+def test_a_failure_is_told_with_the_fewest_switches() -> None:
+    edits = next(mutant.edits for mutant in MUTANTS if mutant.name == "no-update-time")
+    report = Exploration(WORLDS["two documents"], edits=edits).run()
+    assert report.failures
+    failed = min(report.failed.values(), key=lambda failed: failed.switches)
+    told = list(trace.lines(failed))
+    assert "but the documents say" in told[0]
+    assert any("commit balance, record of" in line for line in told)
+
+
+def _explore(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "scripts.explore", "--jobs", "1", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_command_names_worlds_and_tells_what_is_exhausted() -> None:
+    listed = _explore("--list")
+    assert listed.returncode == 0
+    assert all(name in listed.stdout for name in WORLDS)
+    done = _explore("delete", "two documents")
+    assert done.returncode == 0, done.stdout
+    assert "delete: exhausted" in done.stdout
+    assert "2 worlds" in done.stdout
+
+
+def test_what_is_cut_off_does_not_pass() -> None:
+    cut = _explore("two documents", "--most", "2")
+    assert cut.returncode == 1
+    assert "CUT OFF" in cut.stdout
+
+
+def test_an_unknown_world_is_named() -> None:
+    unknown = _explore("no such world")
+    assert unknown.returncode == 2
+    assert "no world is named 'no such world'" in unknown.stderr
