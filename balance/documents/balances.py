@@ -16,8 +16,9 @@ from typing import Any
 
 from balance.core import ledger as algebra
 from balance.core.ledger import Ledger, Nets, Pair, Pairs
+from balance.core.matching import Transfer
 from balance.core.money import MAX_TOTAL_MINOR, InvalidAmount, Unit, from_stored, scale, to_stored
-from balance.core.simplify import Transfer, suggest
+from balance.core.simplify import suggest
 from balance.database.firestore import DELETE, SERVER_TIME, Constant, Fields
 from balance.documents import rules
 from balance.documents.settings import Settings

@@ -15,7 +15,8 @@ def modules() -> dict[str, list[Path]]:
     found = defaultdict(list)
     for folder in CODE:
         for path in (ROOT / folder).rglob("*.py"):
-            found[path.stem].append(path.relative_to(ROOT))
+            if "node_modules" not in path.parts:
+                found[path.stem].append(path.relative_to(ROOT))
     return found
 
 

@@ -1,5 +1,6 @@
 """The triggers before an embedded server: what is done, logged and raised for one delivery."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -34,7 +35,7 @@ def deliver(event: SourceEvent, *, time: datetime | None = None, dated: bool = T
     fields = {side: version.fields for side, version in sides.items() if version}
     times = {f"{side}_time": version.update_time for side, version in sides.items() if version and dated}
     data = body(event.source, **fields, **times)  # type: ignore[arg-type]
-    triggers.handle(Kind.EXPENSE, data, event_id="event-1", event_time=time)
+    asyncio.run(triggers.handle(Kind.EXPENSE, data, event_id="event-1", event_time=time))
 
 
 def test_a_groups_coming_and_going_are_logged_with_what_was_done(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
