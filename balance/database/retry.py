@@ -53,7 +53,9 @@ class Retry:
         while True:
             try:
                 return operation()
-            except (OutOfTime, *unless):
+            except OutOfTime:
+                raise
+            except unless:
                 raise
             except TransientError:
                 failures.count += 1

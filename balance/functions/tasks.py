@@ -10,10 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from balance.database import budget
 from balance.documents.sources import is_document_id
 from balance.functions import instance
 from balance.operations.backfill import Filled, Step, fill, reason
 from balance.operations.log import log
+
+ANSWER_S = 280.0
+"""The latest answer: before the platform cuts the function off (`timeoutSeconds`: 300)."""
 
 FUNCTION = "rebuild-balance"
 """Not rebuild_balance: the queue bears the function's name, and Cloud Tasks refuses underscores."""
@@ -33,7 +37,8 @@ def handle(body: bytes) -> tuple[str, int]:
         log("ERROR", f"task: dropped: {error}", metric="updateFailures")
         return f"dropped: {error}", 200
     keeper = instance.bookkeeper()
-    (filled,) = fill(instance.firestore(), keeper, [group_id], force=force)
+    with budget.within(ANSWER_S):
+        (filled,) = fill(instance.firestore(), keeper, [group_id], force=force)
     log(
         "ERROR" if filled.step is Step.FAILED else "INFO",
         f"task: group {group_id} {filled.step}" + (f": {filled.error}" if filled.error else ""),

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Callable
 from datetime import datetime
 
+from balance.database import budget
+from balance.database.budget import OutOfTime
 from balance.documents.balances import WARN_ABOVE_BYTES, Balance, Detail, size_bytes
 from balance.documents.changes import Result
 from balance.documents.outcome import Outcome
@@ -23,6 +25,9 @@ METRICS = {
     Outcome.FAULT: "faults",
 }
 """The counters of outcomes; an event that fails counts as `updateFailures`."""
+
+ANSWER_S = 110.0
+"""The latest answer: there is time left to log why, before the platform cuts the function off (`timeoutSeconds`: 120)."""
 
 _MAX_SIZES = 10_000
 
@@ -80,7 +85,8 @@ def handle_group(body: Body, *, event_id: str, is_created: bool) -> None:
     what = f"the group {group_id} was {'created' if is_created else 'deleted'}"
     act: Callable[[str], Result] = keeper.group_created if is_created else keeper.group_deleted
     try:
-        result = act(group_id)
+        with budget.within(ANSWER_S):
+            result = act(group_id)
     except Exception as error:
         log(
             "ERROR",
@@ -117,7 +123,11 @@ async def _processed(keeper: Bookkeeper, event: SourceEvent, consequences: Effec
         loop.call_soon_threadsafe(settle, processed)
 
     keeper.begin(event, consequences, done)
-    return await told
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await told
+    except TimeoutError:
+        raise OutOfTime(f"not done within {ANSWER_S:g} s; it may still be, and the event is delivered again") from None
 
 
 def _log_result(event: SourceEvent, result: Result, started: float) -> None:
