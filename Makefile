@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo rehearsal test test-integration test-firebase test-client simulate chaos bench bench-check lint audit format lock
+.PHONY: help setup demo rehearsal test test-integration test-firebase test-client simulate explore chaos bench bench-check lint audit format lock
 
 PY := venv/bin/python
 
@@ -30,6 +30,9 @@ test-client: setup  ## the TypeScript client: compiled, tested with the real Fir
 
 simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from seed START (0), on all cores
 	@venv/bin/balance simulate --seeds $(or $(SEEDS),1000) --start $(or $(START),0) $(ARGS)
+
+explore: setup  ## every interleaving of small worlds against the protocol, on all cores; WORLDS='"delete*"' chooses
+	@venv/bin/balance explore $(WORLDS) $(ARGS)
 
 chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
 	@venv/bin/balance chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)

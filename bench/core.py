@@ -1,7 +1,8 @@
-"""The pure core: recalculation, deltas, suggestions, beside the gross-map algorithm."""
+"""The pure core: recalculation, deltas, suggestions; beside the gross-map algorithm, and beside a loop without any check."""
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 from balance.core import ledger
 from balance.core.ledger import Ledger
@@ -24,11 +25,20 @@ def run(report: Report, *, quick: bool) -> None:
 
 
 def _recalculation(report: Report, rounds: int, *, quick: bool) -> None:
-    for count, members, target_ms in ((2_000, 10, 10), (10_000, 50, 220)):
+    for count, members in ((2_000, 10), (10_000, 50)):
         documents = workload.expenses(count, members)
-        taken = cpu_medians({"ours": lambda documents=documents: recalculate(documents)}, rounds)  # type: ignore[misc]
+        assert recalculate(documents) == bare(documents)
+        actions: dict[str, Callable[[], object]] = {
+            "ours": lambda documents=documents: recalculate(documents),  # type: ignore[misc]
+            "bare": lambda documents=documents: bare(documents),  # type: ignore[misc]
+        }
+        taken = cpu_medians(actions, rounds)
         name = f"recalculating {count:,} documents of {members} members, parsing included"
-        report.add(SECTION, at_most(name, taken["ours"] * 1e3, target_ms, "ms"))
+        report.add(
+            SECTION,
+            Figure(name, taken["ours"] * 1e3, "ms"),
+            at_most(f"{name}: ours / a bare loop", taken["ours"] / taken["bare"], 3, guard=5),
+        )
     documents = workload.expenses(300 if quick else 1_000, 50)
     taken = cpu_medians({"ours": lambda: recalculate(documents), "gross": lambda: gross.recalculate(documents)}, 3)
     report.add(SECTION, at_least("recalculating at 50 members, gross maps / ours", taken["gross"] / taken["ours"], 20))
@@ -44,6 +54,20 @@ def recalculate(documents: list[dict[str, object]]) -> Ledger:
     return found
 
 
+def bare(documents: list[dict[str, Any]]) -> Ledger:
+    """The same without any check, for documents that need none: what it costs to look at every share at all."""
+    found: Ledger = {}
+    for document in documents:
+        payer, pairs = document["paidBy"], found.setdefault(document["currency"], {})
+        for split in document["splits"]:
+            uid = split["uid"]
+            if uid != payer:
+                share_minor = round(split["amount"] * 100)
+                pair, signed = ((uid, payer), share_minor) if uid < payer else ((payer, uid), -share_minor)
+                pairs[pair] = pairs.get(pair, 0) + signed
+    return {currency: {pair: total for pair, total in pairs.items() if total} for currency, pairs in found.items()}
+
+
 def _deltas(report: Report, rounds: int) -> None:
     deltas: dict[str, Callable[[], object]] = {}
     events: dict[str, Callable[[], object]] = {}
@@ -56,10 +80,10 @@ def _deltas(report: Report, rounds: int) -> None:
         stored[f"{members}"] = lambda balance=balance, delta=delta: balances.applied(balance, delta)  # type: ignore[misc]
     taken = cpu_medians(deltas, rounds, times=500)
     for size, seconds in taken.items():
-        report.add(SECTION, at_most(f"one delta of 4 shares, {size} members", seconds * 1e6, 5, "us"))
+        report.add(SECTION, Figure(f"one delta of 4 shares, {size} members", seconds * 1e6, "us"))
     report.add(SECTION, at_most("one delta, 100 members / 10", taken["100"] / taken["10"], 1.3))
-    for (size, seconds), target_us in zip(cpu_medians(events, rounds, times=100).items(), (10, 30, 50), strict=True):
-        report.add(SECTION, at_most(f"the same with nets and suggestions, {size} members", seconds * 1e6, target_us, "us"))
+    for size, seconds in cpu_medians(events, rounds, times=100).items():
+        report.add(SECTION, Figure(f"the same with nets and suggestions, {size} members", seconds * 1e6, "us"))
     for size, seconds in cpu_medians(stored, rounds, times=20).items():
         report.add(SECTION, Figure(f"the same on a copy, with the check that it fits, {size} members", seconds * 1e6, "us"))
     for members, target, guard in ((10, 10, 7), (50, 100, 36)):

@@ -56,9 +56,9 @@ def at_least(name: str, value: float, target: float, guard: float | None = None)
     return Figure(name, value, "x", target, is_ratio=True, guard=guard)
 
 
-def at_most(name: str, value: float, target: float, unit: str = "x") -> Figure:
+def at_most(name: str, value: float, target: float, unit: str = "x", guard: float | None = None) -> Figure:
     """A ratio that should be small, or with another unit an absolute figure that should be."""
-    return Figure(name, value, unit, target, at_most=True, is_ratio=unit == "x")
+    return Figure(name, value, unit, target, at_most=True, is_ratio=unit == "x", guard=guard)
 
 
 def medians(

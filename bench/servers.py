@@ -66,7 +66,11 @@ class Kind:
             "NODE_ENV": "production",
         }
         command = [*self.command, "--target", TRIGGER, "--signature-type", "cloudevent", "--port", str(port)]
-        return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+        # Node's functions-framework prints an error for the request by which we ask whether it answers.
+        errors = subprocess.DEVNULL if self.folder.name == "node" else None
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+        )
 
 
 def _python(folder: Path) -> Kind:

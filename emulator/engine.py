@@ -75,6 +75,7 @@ class Settings:
     optimistic: the mode of transactions that do not choose one.
     contention_memory_us: how long those who read a document reserve it after a transaction lost it to another, which saves
     retries. With 0, readers always share, also those who try again.
+    request_time_error_us: by how much the server's time in a document differs from that of its commit; asked at each commit.
     """
 
     optimistic: bool = False
@@ -85,6 +86,7 @@ class Settings:
     retention_us: int = 3_600 * SECOND_US
     # The indexes that queries may use; None: whatever they need.
     indexes: Indexes | None = None
+    request_time_error_us: Callable[[], int] | None = None
 
 
 @dataclass(slots=True)
@@ -765,12 +767,14 @@ class Engine:
         commit_time_us = max(self._clock(), self._last_us + 1)
         applied: list[Applied] = []
         touched: dict[str, tuple[Document | None, Document | None]] = {}
+        error_us = self.settings.request_time_error_us
+        request_us = commit_time_us + error_us() if error_us else commit_time_us
         if len(writes) > 1:
             check_transforms(writes)
         for write in writes:
             name = _target(write)
             before, current = touched.get(name) or (self._store.get(name),) * 2
-            outcome = apply(write, current, commit_time_us)
+            outcome = apply(write, current, commit_time_us, request_us)
             applied.append(outcome)
             touched[name] = (before, outcome.document)
         self._last_us = commit_time_us

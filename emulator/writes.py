@@ -44,8 +44,10 @@ class Applied:
     changed: bool
 
 
-def apply(write: Any, current: Any | None, now_us: int) -> Applied:
+def apply(write: Any, current: Any | None, now_us: int, request_us: int | None = None) -> Applied:
     """Apply a `Write` to the document it names, which is None if missing, at a time in microseconds.
+
+    `request_us` is what REQUEST_TIME stands for; the same time unless given.
 
     Raises INVALID_ARGUMENT for a write that cannot be, ALREADY_EXISTS, NOT_FOUND or FAILED_PRECONDITION when its
     precondition does not hold. Modifies neither the write nor the document.
@@ -69,7 +71,9 @@ def apply(write: Any, current: Any | None, now_us: int) -> Applied:
             raise _invalid("A write must have an update, a delete or a transform.")
         if len(transforms) > MAX_TRANSFORMS:
             raise _too_many_transforms(len(transforms), document.name)
-        results = [_transform(document.fields, transform, now_us) for transform in transforms]
+        results = [
+            _transform(document.fields, transform, now_us if request_us is None else request_us) for transform in transforms
+        ]
     except Fault as fault:
         raise _invalid(f"The document cannot be stored. {fault}: {_target(write)}") from fault
     _check_precondition(write, current, document.name, now_us)

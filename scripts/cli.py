@@ -64,6 +64,7 @@ COMMANDS: Final = {
     ),
     DEVELOP: (
         Entry("simulate", "scripts.developing.simulate", "random schedules against the protocol"),
+        Entry("explore", "scripts.developing.explore", "every interleaving of small worlds"),
         Entry("chaos", "scripts.developing.attack", "the same attack on real processes"),
         Entry("rehearsal", "scripts.developing.rehearsal", "the roll-out under traffic, every answer checked"),
         Entry("audit", "scripts.developing.vulnerabilities", "known vulnerabilities of the libraries"),

@@ -26,7 +26,7 @@ from balance.protocol.combiner import Bounds, Combiner
 from balance.protocol.events import Effect, MissingTime, SourceEvent
 from balance.protocol.faults import Suspect
 from balance.protocol.memory import Memory
-from balance.protocol.optimistic import Answer, apply_together
+from balance.protocol.optimistic import Answer, Patience, apply_together
 from balance.protocol.rebuild import rebuild
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -99,6 +99,7 @@ class Bookkeeper:
         self._new_signal = new_signal
         self._clock = clock
         self._memory = Memory(clock)
+        self._patience = Patience(clock)
         self._combiner: Combiner[Member, Result] = Combiner(
             self._run_together,
             self._run_alone,
@@ -234,6 +235,7 @@ class Bookkeeper:
             self.settings,
             {group_id: list(distinct.values()) for group_id, distinct in changes.items()},
             self._memory,
+            self._patience,
         )
         return {
             group_id: _by_member(group_id, batch[group_id], changes[group_id], answer) if isinstance(answer, list) else answer

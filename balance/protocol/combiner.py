@@ -10,7 +10,7 @@ burst must not mean a call per event. Two kinds of job do the work, each run by 
   others. It may take long; only its own group waits for it.
 
 A group is in one job at a time, and keeps the order of arrival. A group whose lone job failed or took longer than `SLOW_S` goes
-alone for the next `SUSPECT_S`: the others must not wait for it.
+alone for the next `SUSPECT_S`: the others must not wait for it. When many are like that, they are not to blame, and none does.
 
 `Queues` knows who waits and what may run next; it is pure. `Combiner` runs the jobs. It waits for nobody: `submit` returns at
 once, and the result goes to a callback. So an event loop can use it, and so can the simulator, on virtual time.
@@ -116,6 +116,9 @@ class Queues(Generic[M, R]):
         self._suspect_until[group_id] = now_s + SUSPECT_S
         while (oldest := next(iter(self._suspect_until))) != group_id and self._suspect_until[oldest] <= now_s:
             del self._suspect_until[oldest]
+        if len(self._suspect_until) > self.bounds.max_groups // 2:
+            # It is not them: the whole database is slow, and each of them alone would cost it more.
+            self._suspect_until.clear()
 
     def _next(self, group_id: str, now_s: float) -> list[Place[M, R]]:
         """Make a group that is not busy ready for a common job, or return the members of its lone job."""

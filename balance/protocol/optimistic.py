@@ -9,9 +9,11 @@ What needs more than that is left to apply.py, which takes the group alone in a 
 rebuilt, a delete near the snapshot, a write so old that its record may have expired, and every group of a commit that failed.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from balance.database.firestore import Conflict, Firestore, Snapshot, TooLarge, TransientError, Write
 from balance.documents.balances import Stored
@@ -23,13 +25,41 @@ from balance.documents.writes import Held
 from balance.protocol.apply import outcome_of, paths_of, results_of, writes_of
 from balance.protocol.memory import Memory, Remembered
 
+T = TypeVar("T")
+
 TIMEOUT_S = 0.5
 """For the read and for the commit: somebody may hold a lock on one of the groups, and the others must not wait for it."""
+
+_MOST_TIMEOUT_S = 8.0
 
 MAX_COMMIT_BYTES = 8 * 1024 * 1024
 """Below the 10 MiB of a Firestore request: https://firebase.google.com/docs/firestore/quotas"""
 
 Answer = list[Result] | NewerVersion | None
+
+
+class Patience:
+    """How long a call for several groups may take: `TIMEOUT_S`, and longer while the database takes longer for everything.
+
+    Otherwise a slow database would get more work: every group once more, by itself.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.timeout_s = TIMEOUT_S
+        self._clock = clock
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Do it, and learn from how long it takes."""
+        started_s = self._clock()
+        try:
+            answer = work()
+        except Conflict:
+            raise
+        except TransientError:
+            self.timeout_s = min(2 * self.timeout_s, _MOST_TIMEOUT_S)
+            raise
+        self.timeout_s = min(max(TIMEOUT_S, 4 * (self._clock() - started_s)), _MOST_TIMEOUT_S)
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +72,11 @@ class Plan:
 
 
 def apply_together(
-    firestore: Firestore, settings: Settings, batch: Mapping[str, Sequence[GroupChange]], memory: Memory
+    firestore: Firestore,
+    settings: Settings,
+    batch: Mapping[str, Sequence[GroupChange]],
+    memory: Memory,
+    patience: Patience,
 ) -> dict[str, Answer]:
     """Bring changes of several groups into their balances, each exactly once.
 
@@ -50,7 +84,7 @@ def apply_together(
     alone. Raises nothing that a retry could cure.
     """
     try:
-        return _attempt(firestore, settings, batch, memory)
+        return _attempt(firestore, settings, batch, memory, patience)
     except Conflict:
         # Somebody else wrote one of the balances, or an event came again. Which one is not told: all are read again, once.
         for group_id in batch:
@@ -60,13 +94,17 @@ def apply_together(
             memory.forget(group_id)
         return dict.fromkeys(batch)
     try:
-        return _attempt(firestore, settings, batch, memory)
+        return _attempt(firestore, settings, batch, memory, patience)
     except (TransientError, TooLarge):
         return dict.fromkeys(batch)
 
 
 def _attempt(
-    firestore: Firestore, settings: Settings, batch: Mapping[str, Sequence[GroupChange]], memory: Memory
+    firestore: Firestore,
+    settings: Settings,
+    batch: Mapping[str, Sequence[GroupChange]],
+    memory: Memory,
+    patience: Patience,
 ) -> dict[str, Answer]:
     answers: dict[str, Answer] = dict.fromkeys(batch)
     plans: dict[str, Plan] = {}
@@ -78,7 +116,9 @@ def _attempt(
         else:
             plans[group_id] = plan
     paths = {group_id: paths_of(settings, group_id, batch[group_id]) for group_id in unknown}
-    found = iter(firestore.get([path for each in paths.values() for path in each], timeout_s=TIMEOUT_S) if paths else ())
+    all_paths = [path for each in paths.values() for path in each]
+    read = patience.call(lambda: firestore.get(all_paths, timeout_s=patience.timeout_s)) if paths else ()
+    found = iter(read)
     for group_id in unknown:
         stored, *recorded = [next(found) for _ in paths[group_id]]
         judgement = judge(stored, group_id, settings)
@@ -91,12 +131,16 @@ def _attempt(
                 plans[group_id] = plan
 
     writes = [write for plan in plans.values() for write in plan.writes]
-    committed_at = firestore.commit(writes, timeout_s=TIMEOUT_S, max_bytes=MAX_COMMIT_BYTES) if writes else None
+    committed_at = patience.call(lambda: _commit(firestore, writes, patience.timeout_s)) if writes else None
     for group_id, plan in plans.items():
         answers[group_id] = results_of(group_id, plan.outcomes, committed_at, plan.after.balance)
         if plan.writes and committed_at is not None:
             memory.put(group_id, Remembered(plan.after, committed_at))
     return answers
+
+
+def _commit(firestore: Firestore, writes: Sequence[Write], timeout_s: float) -> datetime:
+    return firestore.commit(writes, timeout_s=timeout_s, max_bytes=MAX_COMMIT_BYTES)
 
 
 def _remembered(settings: Settings, group_id: str, changes: Sequence[GroupChange], memory: Memory) -> Plan | None:

@@ -122,6 +122,28 @@ class App:
         if gone:
             self._commit([self._set(self._one_of(gone), {"members": self._scene.users})])
 
+    def create_group(self, group: str) -> None:
+        """Create a group, unless it exists."""
+        path = f"groups/{group}"
+        if self._read(path) is None:
+            self._commit([self._set(path, {"members": self._scene.users})])
+
+    def below(self, group: str) -> list[str]:
+        """The paths of all documents below a group, or that an app would delete with it, in some order."""
+        prefix = f"groups/{group}/"
+        found = sorted(
+            path
+            for path in self._documents
+            if path.startswith(prefix)
+            or (path.split("/")[0] in ("expenses", "settlements") and (self._read(path) or {}).get("groupId") == group)
+        )
+        return sorted(found, key=lambda _: self._random.random())
+
+    def delete(self, path: str) -> None:
+        """Delete a document, if it exists."""
+        if path in self._documents:
+            self._commit([_WritePb(delete=ROOT + path)])
+
     def _change(self, path: str) -> Any:
         present = self._read(path)
         random = self._random

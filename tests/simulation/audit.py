@@ -29,8 +29,8 @@ class Traits(Protocol):
         """Even small groups may have lower levels of detail."""
 
     @property
-    def loses_events(self) -> bool:
-        """Faults of groups that do not exist may be wrong."""
+    def misses_events(self) -> bool:
+        """Some writes make no event: faults of groups that do not exist may be wrong."""
 
     @property
     def new_rules(self) -> bool:
@@ -136,13 +136,19 @@ class Audit:
             if stored is None or stored.version != version:
                 raise Discrepancy(f"{group} has {'no balance' if stored is None else f'one of version {stored.version}'}")
             self.check(group, stored)
-        self.check_faults(later=version > VERSION, everywhere=not (self._profile.loses_events or self._profile.new_rules))
+        self.check_faults(later=version > VERSION, everywhere=not (self._profile.misses_events or self._profile.new_rules))
         self._repaired = version
 
     def created(self, group: str) -> datetime | None:
         """When the group's document was created; None when it is gone."""
         document = self.documents.get(f"groups/{group}")
         return None if document is None else time_of(document.create_time)
+
+    def epoch(self, group: str) -> int:
+        """The epoch in which a group's balance was written; -1 when there is none, or it says none."""
+        document = self.documents.get(f"groups/{group}/metadata/balance")
+        rules = None if document is None else self._read(document).get("rules")
+        return int(rules.partition(":")[0]) if isinstance(rules, str) else -1
 
     def check_count(self, group: str, stored: StoredBalance) -> None:
         """Raises Discrepancy when a balance of the group as it stands does not count the faults that stand."""

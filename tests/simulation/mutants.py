@@ -21,7 +21,7 @@ class Mutant:
 
 _WRITES = "    return [write, *creations], after\n"
 _ALONE = "    committed_at = attempt.commit(writes) if writes else None\n"
-_TOGETHER = "    committed_at = firestore.commit(writes, timeout_s=TIMEOUT_S, max_bytes=MAX_COMMIT_BYTES) if writes else None\n"
+_TOGETHER = "    committed_at = patience.call(lambda: _commit(firestore, writes, patience.timeout_s)) if writes else None\n"
 _SPLIT = "    creations, others = ([w for w in writes if isinstance(w, Create) is is_record] for is_record in (True, False))\n"
 """The records apart from the balances."""
 

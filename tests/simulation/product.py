@@ -46,7 +46,8 @@ class Edit:
 
 _LATER = (Edit("documents.balances", r"^VERSION = \d+$", f"VERSION = {LATER_VERSION}", is_pattern=True),)
 _NEW_RULES = (Edit("core.currencies", r"\Z", f'\nEXPONENTS["{LATER_CURRENCY}"] = 2\n', is_pattern=True),)
-_SMALL = (Edit("documents.balances", "MAX_DOCUMENT_BYTES = 1_048_576", "MAX_DOCUMENT_BYTES = 8_600"),)
+SMALL_DOCUMENT_BYTES = 8_600
+_SMALL = (Edit("documents.balances", "MAX_DOCUMENT_BYTES = 1_048_576", f"MAX_DOCUMENT_BYTES = {SMALL_DOCUMENT_BYTES}"),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,18 @@ class Profile:
     expires: bool
     tampers: bool
     deletes_groups: bool
+    deletes_below: bool
+    """With what lies below them: one document after the other, in some order, to the end or half-way."""
+    deletes_by_hand: bool
+    """Somebody deletes balances and records."""
+    reinstalls: bool
+    """The system is taken away for a while, and comes back in a higher epoch."""
+    nightly: bool
+    """The nightly check runs amid it all, not only at the end."""
+    off_at_first: bool
+    """Updates are off from the beginning, so that there is no balance to be marked."""
+    server_time_error_us: int
+    """By how much the server's time in a document may differ from its commit's."""
     rebuilds: int
     storm: bool
     """Several rebuilds of a group race each other, and a write."""
@@ -122,6 +134,11 @@ class Profile:
     """Minutes to days pass between some writes."""
     bulk: bool
     """Several documents are often written at once, and their events come at once: groups share commits."""
+
+    @property
+    def misses_events(self) -> bool:
+        """Some writes never make an event that arrives."""
+        return self.loses_events or self.reinstalls
 
 
 def draw(random: Random) -> tuple[Profile, Chaos]:
@@ -136,6 +153,7 @@ def draw(random: Random) -> tuple[Profile, Chaos]:
     roll = Roll.NONE if chance(0.75) else one_of(Roll.OUT, Roll.BACK)
     switches_off = chance(0.15)
     storm = chance(0.5 if switches_off else 0.12)
+    deletes_groups = roll is not Roll.BACK and chance(0.2)
     bulk = not storm and chance(0.25)
     profile = Profile(
         groups=1 if storm else 3 if bulk else one_of(1, 1, 2, 3),
@@ -157,7 +175,13 @@ def draw(random: Random) -> tuple[Profile, Chaos]:
         switches_off=switches_off,
         expires=chance(0.15),
         tampers=chance(0.05),
-        deletes_groups=roll is not Roll.BACK and chance(0.15),
+        deletes_groups=deletes_groups,
+        deletes_below=deletes_groups and chance(0.7),
+        deletes_by_hand=chance(0.05),
+        reinstalls=roll is Roll.NONE and not switches_off and chance(0.06),
+        nightly=chance(0.25),
+        off_at_first=switches_off and chance(0.4),
+        server_time_error_us=one_of(0, 0, 30 * SECOND_US),
         rebuilds=one_of(0, 0, 0, 1, 3),
         storm=storm,
         duplicates=one_of(0.0, 0.0, 0.1, 0.3, 0.5),

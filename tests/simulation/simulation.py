@@ -20,12 +20,14 @@ from balance.documents.balances import VERSION
 from emulator.changes import Change
 from emulator.engine import Engine
 from emulator.engine import Settings as EngineSettings
+from emulator.values import document_bytes
 from tests.indexes import DEPLOYED_INDEXES
 from tests.simulation.app import App, Log, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
 from tests.simulation.database import Network, SimulatedFirestore
-from tests.simulation.product import LATER_VERSION, Edit, Product, product, settings_of
+from tests.simulation.hands import Hands
+from tests.simulation.product import LATER_VERSION, SMALL_DOCUMENT_BYTES, Edit, Product, product, settings_of
 from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, START_US, Roll, draw
 from tests.simulation.scheduler import Scheduler, Signal, kill
 from tests.simulation.translation import DATABASE, ROOT
@@ -83,6 +85,7 @@ class Process:
     product: Product
     updates_on: bool
     keeper: Any = None
+    firestore: Any = None
     is_alive: bool = True
     is_retired: bool = False
     """Gets no new work."""
@@ -111,7 +114,12 @@ class Simulation:
         self.scheduler = Scheduler(START_US, grain_us=10_000 if self.profile.coarse_clock else 1)
         self._print = trace
         self.log: Log | None = None if trace is None else self._trace
-        settings = EngineSettings(optimistic=self.profile.optimistic, indexes=DEPLOYED_INDEXES)
+        error_us = self.profile.server_time_error_us
+        settings = EngineSettings(
+            optimistic=self.profile.optimistic,
+            indexes=DEPLOYED_INDEXES,
+            request_time_error_us=(lambda: int((2 * self.random.random() - 1) * error_us)) if error_us else None,
+        )
         self.engine = Engine(DATABASE, self.scheduler.clock, settings=settings)
         self.engine.subscribe(self._on_commit)
         reader = Reader()
@@ -119,6 +127,7 @@ class Simulation:
         self.scene = scene(self.random, self.profile)
         self.audit = Audit(self.profile, reader.fields)
         self.app = App(self.network, self.audit.documents, self.random, self.profile, self.scene, self.log, reader.fields)
+        self.hands = Hands(self)
         self.figures = Figures(schedules=1)
         self.events: list[Event] = []
         self.processes: list[Process] = []
@@ -138,6 +147,11 @@ class Simulation:
         self._is_redelivering = False
         self.may_rebuild: set[str] = set()
         """Groups for which a redelivery may be answered by a rebuild."""
+        self.epoch = 0
+        self.is_away = False
+        """The system has been taken away: there are no triggers."""
+        self.may_drift: set[str] = set()
+        """Groups of which the nightly check may find something."""
         self._launched = 0
 
     def run(self) -> Figures:
@@ -146,8 +160,8 @@ class Simulation:
             self._plan()
             self._drain("the faults stopped")
             self._check_at_rest()
-            self._repair()
-            self._drain("the repair")
+            self._check_nightly()
+            self._drain("the nightly check")
             self.audit.check_repaired(self._final_version())
             self._redeliver()
             self._drain("the redelivery")
@@ -164,6 +178,7 @@ class Simulation:
 
     def _plan(self) -> None:
         profile, random, at = self.profile, self.random, self.scheduler.at
+        self.updates_on = not profile.off_at_first
         self.app.set_up()
         for _ in range(profile.instances):
             self._launch()
@@ -196,7 +211,20 @@ class Simulation:
                 at(gone_us, self.app.toggle_group)
                 at(gone_us + int(random.random() ** 2 * 5 * SECOND_US), self.app.toggle_group)
                 at(gone_us + int(random.random() ** 2 * SECOND_US), self._request_rebuild)
-        if profile.switches_off:
+        if profile.deletes_below:
+            gone_us = some_time()
+            at(gone_us - int(random.random() ** 2 * SECOND_US / 5), self._request_rebuild)
+            at(gone_us, self.hands.delete_group)
+        if profile.deletes_by_hand:
+            at(some_time(), self.hands.delete_by_hand)
+        if profile.reinstalls:
+            at(some_time(), self.hands.reinstall)
+        if profile.nightly:
+            for _ in range(3):
+                at(some_time(), lambda: self._check_group(random.choice(self.scene.groups)))
+        if profile.off_at_first:
+            at(storm_us + int((random.random() - 0.3) * SECOND_US), lambda: self._switch(on=True))
+        elif profile.switches_off:
             off_us = storm_us - int(random.random() ** 2 * SECOND_US)
             on_us = some_time() if random.random() < 0.3 else storm_us + int(random.random() ** 2 * 10 * SECOND_US)
             off_us, on_us = sorted((off_us, on_us))
@@ -291,9 +319,10 @@ class Simulation:
         copy = product(later=self.is_later, new_rules=profile.new_rules, small=profile.small_documents, edits=self.edits)
         process = Process(f"{'later' if self.is_later else 'process'}-{self._launched}", copy, self.updates_on)
         firestore = SimulatedFirestore(self.network, copy, partial(self._die, process), lambda: process.is_alive)
+        process.firestore = firestore
         process.keeper = copy.bookkeeper.Bookkeeper(
             firestore,
-            settings_of(copy, nested=profile.nested, minor_units=profile.minor_units),
+            settings_of(copy, nested=profile.nested, minor_units=profile.minor_units, epoch=self.epoch),
             updates_on=lambda: process.updates_on,
             retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
             start=partial(self._start_job, process),
@@ -336,7 +365,22 @@ class Simulation:
             on_death()
         self.scheduler.after(int(self.random.random() * SECOND_US), self._replace)
 
+    def take_away(self) -> None:
+        """The system is removed: its processes end, and there are no triggers."""
+        self.is_away = True
+        for process in list(self.processes):
+            self._die(process)
+
+    def bring_back(self) -> None:
+        """It is installed again, in a higher epoch."""
+        self.is_away = False
+        self.epoch += 1
+        for _ in range(self.profile.instances):
+            self._launch()
+
     def _replace(self) -> None:
+        if self.is_away:
+            return
         if len(self._available()) < self.profile.instances:
             self._launch()
 
@@ -433,6 +477,8 @@ class Simulation:
         if change.after is None or (self._bent is not None and change.after.fields == self._bent.fields):
             return
         try:
+            if self.profile.small_documents and document_bytes(change.after) > SMALL_DOCUMENT_BYTES:
+                raise Discrepancy(f"the balance of {group} has {document_bytes(change.after)} bytes, more than are allowed")
             stored = self.audit.check_commit(group, change.after)
             if stored.version and self.profile.roll is Roll.NONE and group not in self.tampered:
                 self.audit.check_count(group, stored)
@@ -442,7 +488,8 @@ class Simulation:
 
     def _emit(self, change: Change, source: str) -> None:
         random, profile = self.random, self.profile
-        event = Event(len(self.events) + 1, change, source, profile.loses_events and random.random() < 0.2)
+        is_lost = self.is_away or (profile.loses_events and random.random() < 0.2)
+        event = Event(len(self.events) + 1, change, source, is_lost)
         self.events.append(event)
         self.figures.events += 1
         if event.was_lost:
@@ -556,6 +603,8 @@ class Simulation:
             if profile.loses_events or group in self.tampered:
                 continue
             stored = self.audit.balance(group)
+            if profile.reinstalls and (stored is None or self.audit.epoch(group) < self.epoch or group in self.was_gone):
+                continue  # nothing has happened to it since
             if profile.switches_off and group in self.was_gone:
                 continue  # it may have come back unnoticed
             if stored is None:
@@ -568,23 +617,67 @@ class Simulation:
                 # By other rules the earlier version may have acknowledged what moves no money by its own, and the later one
                 # what is malformed to the earlier.
                 self.audit.check(group, stored, with_faults=not profile.new_rules)
-        came_back_unnoticed = profile.switches_off and self.was_gone
-        if not (profile.loses_events or self.tampered or profile.new_rules or came_back_unnoticed):
+        came_back_unnoticed = (profile.switches_off or profile.reinstalls) and self.was_gone
+        if not (profile.loses_events or self.tampered or profile.new_rules or profile.reinstalls or came_back_unnoticed):
             self.audit.check_faults(later=False, everywhere=True)
 
-    def _repair(self) -> None:
-        """What the next event, a read or the nightly reconciliation does."""
-        for group in self.audit.existing_groups():
-            stored = None if group in self.tampered else self.audit.balance(group)
-            force = self.profile.loses_events or group in self.tampered
-            is_right = (
-                stored is not None
-                and stored.version == self._final_version()
-                and stored.incarnation == self.audit.created(group)
-                and not (self.profile.switches_off and group in self.was_gone)
+    def _check_nightly(self) -> None:
+        """The nightly check of every group, when what was lost is old enough to be missed. It repairs, but forces nothing."""
+        pause_us = int((2 + self.random.random()) * HOUR_US)
+        if self.log:
+            self.log("fate", f"in {pause_us / HOUR_US:.1f} h every group is checked")
+        for group in self.scene.groups:
+            self.scheduler.after(pause_us, partial(self._check_group, group, is_last=True))
+
+    def _check_group(self, group: str, *, is_last: bool = False) -> None:
+        again = partial(self._later, partial(self._check_group, group, is_last=is_last), 0)
+
+        def body(process: Process) -> None:
+            reconcile = process.product.reconcile
+            is_right = is_last and self._is_right(group)
+            try:
+                report = reconcile.check(process.firestore, process.keeper.settings, group)
+                self._judge_report(group, report, is_right=is_right, is_last=is_last)
+                if report.state in reconcile.REPAIRABLE:
+                    reconcile.repair(process.firestore, process.keeper, group)
+            except (process.product.firestore.TransientError, process.product.changes.NewerVersion) as error:
+                if self.log:
+                    self.log(process.name, f"nightly check of {group}: {type(error).__name__}: {error}")
+                again()
+
+        self._start(body, on_death=again)
+
+    def _is_right(self, group: str) -> bool:
+        """Whether the auditor finds nothing wrong with a group's balance, faults included."""
+        try:
+            stored = self.audit.balance(group) if group in self.audit.existing_groups() else None
+            if stored is None or stored.version != self._final_version():
+                return False
+            self.audit.check(group, stored)
+        except Discrepancy:
+            return False
+        return True
+
+    def _judge_report(self, group: str, report: Any, *, is_right: bool, is_last: bool) -> None:
+        """The nightly check must not miss what is wrong at rest, nor find drift where nobody made any."""
+        state = str(report.state)
+        if self.log:
+            self.log("nightly", f"{group}: {state}, {'; '.join(map(str, report.differences))}")
+        excused = (
+            group in self.tampered
+            or self.profile.loses_events
+            or self.profile.new_rules
+            or self.profile.reinstalls
+            or self.profile.switches_off
+        )
+        if state == "drift" and not excused:
+            self.violation = self.violation or Discrepancy(
+                f"the nightly check finds drift in {group}: {report.differences[:2]}"
             )
-            if force or not is_right or self.profile.new_rules:
-                self._rebuild(group, force=force)
+        if is_last and state == "true" and not is_right:
+            self.violation = self.violation or Discrepancy(
+                f"the nightly check finds nothing wrong with {group}, but it is not right"
+            )
 
     def _redeliver(self) -> None:
         """Deliver everything once more, at once or days later."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from emulator.engine import ReadResult
 from emulator.errors import RpcError
 from emulator.footprints import Footprint as EngineFootprint
 from emulator.transactions import Waiting
@@ -52,9 +53,15 @@ class ExploredFirestore:
             read = self.call(f"get {shown}", partial(engine.get, names), self.execution.resources.of(call), _ON_READ)
         else:
             footprint = self.execution.resources.of_instant(call)
-            read = self.call(f"get {self.execution.shown(paths)}", partial(engine.get, names), footprint, _ON_READ)
-            self._instant_us = read.read_time_us
+            read = self.call(f"get {self.execution.shown(paths)}", partial(self._get_present, names), footprint, _ON_READ)
         return self.translator.snapshots(paths, read)
+
+    def _get_present(self, names: Sequence[str]) -> Any:
+        read = self.execution.engine.get(names)
+        assert isinstance(read, ReadResult), "a read without a transaction does not wait"
+        self._instant_us = read.read_time_us
+        self.execution.instants.read(read.read_time_us)
+        return read
 
     def query(self, query: Any, *, read_time: datetime | None = None) -> Iterator[Any]:
         """See Firestore.query."""

@@ -26,7 +26,9 @@ from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
 from tests.simulation.explorer.database import ExploredFirestore
 from tests.simulation.explorer.footprint import NOTHING, Footprint, Resources
+from tests.simulation.explorer.state import Instants, States, digest
 from tests.simulation.explorer.world import (
+    BALANCE,
     GROUP,
     Actor,
     Client,
@@ -69,12 +71,16 @@ class Thread:
     greenlet: Any = None
     label: str | None = None
     """The step that it is about to take; None while it waits, and when it is done."""
+    last_label: str = ""
     failures: frozenset[Failure] = frozenset()
     """What may go wrong with that step."""
     enablers: int = 0
     """The steps that brought it here, by bits of their position."""
     is_done: bool = False
-    transactions: int = 0
+    knows: str = ""
+    """A digest of all that it was answered: where it is follows from that. Kept when states are told apart."""
+    balance: Any = None
+    """The version of the balance that it has seen last; None when it saw none."""
 
 
 class Signal:
@@ -140,6 +146,8 @@ class Process:
 
     def _start(self, job: Callable[[], None]) -> None:
         """What the product's pool of threads does. A process that gets one event needs no second thread."""
+        if not self.is_alive or self._execution.is_over:
+            return
         if not self._execution.world.in_one_process:
             job()
             return
@@ -152,6 +160,17 @@ class Process:
             job()
 
         self._execution.spawn(name, body, self)
+
+    def waiting(self) -> tuple[object, ...]:
+        """Who waits in the group's line and what is under way, in names; whether the group goes alone."""
+        queues = self.keeper._combiner._queues
+        places = [self._execution.member(place.member) for place in queues._waiting.get(GROUP, ())]
+        is_busy, is_ready = GROUP in queues._busy, GROUP in queues._ready
+        return places, is_busy, is_ready, GROUP in queues._suspect_until, self.keeper._combiner._common_jobs
+
+    def remembered(self) -> Any:
+        """The balance that the product remembers, and its update time."""
+        return self.keeper._memory.get(GROUP)
 
     def _read_switch(self) -> bool:
         if self._execution.world.reads_switch:
@@ -181,7 +200,7 @@ class _Traits:
     new_rules: bool
     minor_units: bool = False
     small_documents: bool = False
-    loses_events: bool = False
+    misses_events: bool = False
     switches_off: bool = False
 
 
@@ -196,8 +215,10 @@ class _Touched:
 class Execution:
     """A world under way. To be closed: its actors are greenlets that would wait for ever."""
 
-    def __init__(self, world: World, resources: Resources, edits: tuple[Edit, ...] = ()) -> None:
+    def __init__(self, world: World, resources: Resources, edits: tuple[Edit, ...] = (), *, tells_states: bool = False) -> None:
+        """`tells_states`: keep what is needed to tell the states that it comes to."""
         self.world = world
+        self.tells_states = tells_states
         self.edits = edits
         self.resources = resources
         self.threads: list[Thread] = []
@@ -219,8 +240,8 @@ class Execution:
         self.audit = Audit(_Traits(world.nested, world.final.new_rules, switches_off=world.reads_switch), self.reader.fields)
         self.names: dict[str, str] = {}
         """Of documents whose path is a hash: a record by the name of its write."""
-        self.instants: dict[int, str] = {}
-        """Names for times: of each write of a source."""
+        self.instants = Instants()
+        self.states = States(self)
         self.running: Thread
         self._hub = getcurrent()
         self._ready: deque[Thread] = deque()
@@ -347,7 +368,7 @@ class Execution:
         A failure without effect is raised before the action, any other after it. `late` has the action happen later.
         """
         thread = self.running
-        thread.label = label
+        thread.label = thread.last_label = label
         thread.failures = failures
         failure: Failure | None = self._hub.switch()
         if self.is_over:
@@ -357,11 +378,11 @@ class Execution:
             self.touch((process.resource, 0))
         if failure is not None:
             self.failures_left -= 1
-        if failure is Failure.LOST:
-            raise self._transient(thread, failure)
-        if failure is Failure.LATE:
-            assert late is not None
-            late()
+        if failure in (Failure.LOST, Failure.LATE):
+            if failure is Failure.LATE:
+                assert late is not None, "only a commit comes late"
+                late()
+            self._learn(thread, failure, None)
             raise self._transient(thread, failure)
         answer = self._act(thread, action, footprint() if callable(footprint) else footprint, failure)
         if failure in (Failure.UNKNOWN, Failure.READ_FAILS):
@@ -381,7 +402,15 @@ class Execution:
             answer.on_ready(partial(self._on_granted, thread, footprint))
             self.park()
             answer = _outcome(answer.result)
+        self._learn(thread, failure, answer)
         return answer
+
+    def _learn(self, thread: Thread, failure: Failure | None, answer: Any) -> None:
+        if self.tells_states:
+            thread.knows = digest((thread.knows, thread.last_label, failure, self.states.answer(answer)))
+            for document in getattr(answer, "documents", ()):
+                if document is not None and document.name == ROOT + BALANCE:
+                    thread.balance = document
 
     def _on_granted(self, thread: Thread, footprint: Footprint) -> None:
         # What a woken actor does is done in the step of whoever released the lock.
@@ -441,7 +470,26 @@ class Execution:
             found = self.processes[name] = Process(self, name, code)
         return found
 
+    def transactions(self) -> Iterator[tuple[str, int, bytes]]:
+        """All that processes have begun: the process's name, a number, the id."""
+        for process in self.processes.values():
+            for number, id_ in enumerate(process.firestore.transactions):
+                yield process.name, number, id_
+
+    def last_transactions(self) -> Iterator[bytes]:
+        """The last that each process began which goes on: a retry may keep its age."""
+        for process in self.processes.values():
+            if process.threads and process.firestore.transactions:
+                yield process.firestore.transactions[-1]
+
     # Names, for traces
+
+    def member(self, member: Any) -> str:
+        """What waits in a line, in short."""
+        write = getattr(member, "write", None)
+        if write is None:
+            return repr(member)
+        return f"{self.names.get(f'groups/{GROUP}/balanceEvents/{write.key}', write.key)} by {member.event_id}"
 
     def shown(self, paths: Sequence[str]) -> str:
         """Paths in short, records by the name of their write."""
@@ -675,7 +723,8 @@ class Execution:
 
     def _emit(self, event: Event) -> None:
         self.events.append(event)
-        self.instants[event.change.commit_time_us] = event.name
+        fields = None if event.change.after is None else self.reader.fields(event.change.after)
+        self.instants.write(event.change.commit_time_us, f"{event.name} {digest(fields)[:8]}")
         if not event.is_of_group:
             for copy in {process.product for process in self.processes.values()} or {product(edits=self.edits)}:
                 write = self._source_event(event, event.name, copy).write
@@ -708,9 +757,11 @@ def _outcome(action: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def execution(world: World, resources: Resources, edits: tuple[Edit, ...] = ()) -> Iterator[Execution]:
+def execution(
+    world: World, resources: Resources, edits: tuple[Edit, ...] = (), *, tells_states: bool = False
+) -> Iterator[Execution]:
     """One execution, closed at the end."""
-    run = Execution(world, resources, edits)
+    run = Execution(world, resources, edits, tells_states=tells_states)
     try:
         yield run
     finally:

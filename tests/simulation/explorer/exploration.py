@@ -11,16 +11,16 @@ an actor from which the later step can come first is tried at the earlier node (
 all that begins with them has been seen, until a step that depends on theirs. Both are due to Abdulla, Aronsson, Jonsson and
 Sagonas, "Optimal dynamic partial order reduction" (POPL 2014).
 
-**Bounded**, every enabled actor is tried as long as that takes no more than so many preemptions (switches away from an actor
-that could go on), and a node is given up when an equivalent one was reached with no more preemptions: the same steps in an
-order that differs only between independent ones, with the same actor last. Reduction by races is not sound under such a bound.
+**Merged**, every enabled actor is tried, but a node is given up when its state was reached before (`state`). It mostly takes
+fewer executions. Here a bound may be set: every enabled actor is tried only as long as that takes no more than so many
+preemptions (switches away from an actor that could go on), and a state counts as reached only if the same actor went last, with
+no more preemptions. Reduction by races would not be sound under such a bound.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from hashlib import blake2b
 
 from tests.simulation.auditor import Discrepancy
 from tests.simulation.explorer.execution import Execution, Thread, execution
@@ -35,7 +35,7 @@ class Mode(StrEnum):
 
     FULL = "full"
     REDUCED = "reduced"
-    BOUNDED = "bounded"
+    MERGED = "merged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +99,24 @@ class _Node:
     before: int = 0
     """The steps that happen before this one, as bits of their positions."""
     preemptions: int = 0
-    key: int = 0
-    """Of the step with all that happens before it: the same wherever independent steps are in another order."""
-    path_key: int = 0
-    """Of all steps up to this one, in whatever order of independent ones."""
 
 
 class Exploration:
     """Explores a world."""
 
     def __init__(
-        self, world: World, mode: Mode | None = None, *, edits: tuple[Edit, ...] = (), collects_ends: bool = False
+        self, world: World, mode: Mode = Mode.MERGED, *, edits: tuple[Edit, ...] = (), collects_ends: bool = False
     ) -> None:
-        self.mode = mode or (Mode.REDUCED if world.preemptions is None else Mode.BOUNDED)
+        assert world.preemptions is None or mode is Mode.MERGED, "no other mode is sound under a bound"
+        self.mode = mode
         self.report = Report(world, self.mode)
         self._world = world
         self._edits = edits
         self._collects_ends = collects_ends
         self._resources = Resources()
         self._nodes: list[_Node] = []
-        self._reached: dict[tuple[int, str], int] = {}
-        """With how few preemptions, by the steps taken and the last actor."""
+        self._reached: dict[tuple[str, str], int] = {}
+        """With how few preemptions, by state and, under a bound, the last actor."""
 
     def run(self, *, most: int | None = None, stops_at_failure: bool = False) -> Report:
         """Explore until exhausted, or cut off: after `most` executions, those given up included, or at the first failure."""
@@ -158,10 +155,11 @@ class Exploration:
         nodes, report = self._nodes, self.report
         repeated = len(nodes) - 1
         last: dict[str, int] = {}
-        with execution(self._world, self._resources, self._edits) as run:
+        tells_states = self.mode is Mode.MERGED
+        with execution(self._world, self._resources, self._edits, tells_states=tells_states) as run:
             position = 0
             while run.violation is None and (enabled := run.enabled()):
-                if position == len(nodes) and not self._append(enabled):
+                if position == len(nodes) and not self._append(run, enabled):
                     report.given_up += 1
                     return
                 node = nodes[position]
@@ -173,7 +171,7 @@ class Exploration:
             report.executions += 1
             self._judge(run)
 
-    def _append(self, enabled: list[Thread]) -> bool:
+    def _append(self, run: Execution, enabled: list[Thread]) -> bool:
         """A node for the next step; False when all that could follow is known already."""
         nodes = self._nodes
         parent = nodes[-1] if nodes else None
@@ -190,12 +188,14 @@ class Exploration:
             return False
         runner = parent.actor if parent is not None and parent.actor in awake else None
         used = parent.preemptions if parent is not None else 0
-        if self.mode is Mode.BOUNDED and parent is not None:
-            known = self._reached.get((parent.path_key, parent.actor))
-            if known is not None and known <= used:
+        bound = self._world.preemptions
+        if self.mode is Mode.MERGED:
+            key = (run.states.now(), "" if bound is None or parent is None else parent.actor)
+            known = self._reached.get(key)
+            if known is not None and (bound is None or known <= used):
                 return False
-            self._reached[parent.path_key, parent.actor] = used
-            if runner is not None and self._world.preemptions is not None and used >= self._world.preemptions:
+            self._reached[key] = used
+            if runner is not None and bound is not None and used >= bound:
                 awake = [runner]
         # Who took the last step goes on first: traces with few switches come first.
         first = runner or awake[0]
@@ -219,15 +219,9 @@ class Exploration:
         if parent is not None:
             is_preemption = parent.actor != node.actor and parent.actor in node.enabled
             node.preemptions = parent.preemptions + is_preemption
-        if self.mode is Mode.FULL:
-            return
-        races = self._order(node, position, enablers, last.get(node.actor))
         if self.mode is Mode.REDUCED:
-            for earlier in races:
+            for earlier in self._order(node, position, enablers, last.get(node.actor)):
                 self._reverse(earlier, position)
-        else:
-            node.key = _key(node.actor, node.failure, (self._nodes[index].key for index in _bits(node.before)))
-            node.path_key = ((parent.path_key if parent else 0) + node.key) % (1 << 128)
 
     def _order(self, node: _Node, position: int, enablers: int, previous: int | None) -> list[int]:
         """Note which steps happen before this one; returns those that race with it."""
@@ -285,8 +279,3 @@ def _bits(mask: int) -> Iterable[int]:
         low = mask & -mask
         yield low.bit_length() - 1
         mask ^= low
-
-
-def _key(actor: str, failure: Failure | None, before: Iterable[int]) -> int:
-    told = f"{actor} {failure} {sum(before) % (1 << 128)}"
-    return int.from_bytes(blake2b(told.encode(), digest_size=16).digest(), "big")

@@ -6,11 +6,9 @@ from typing import Any
 from balance.documents.balances import VERSION
 from tests.simulation.auditor import Discrepancy
 from tests.simulation.explorer.execution import Execution
-from tests.simulation.explorer.world import GROUP, State
+from tests.simulation.explorer.state import OF_NO_MEANING
+from tests.simulation.explorer.world import BALANCE, GROUP, State
 from tests.simulation.product import LATER_VERSION
-from tests.simulation.values import EPOCH, to_us
-
-BALANCE = f"groups/{GROUP}/metadata/balance"
 
 KNOWN_BY_NOW = frozenset({"DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"})
 """How a redelivery may be answered once everything has been processed."""
@@ -88,25 +86,17 @@ def _epoch(run: Execution) -> int:
 
 
 def end(run: Execution) -> str:
-    """What stands and was answered, with names for times: the same whatever the order of independent steps."""
-    writes = sorted(run.instants)
+    """What stands, with names for times: the same whatever the order of independent steps."""
 
     def shown(value: Any) -> Any:
         if isinstance(value, datetime):
-            if value == EPOCH:
-                return "never"
-            us = to_us(value)
-            return run.instants.get(us) or f"after {sum(write < us for write in writes)} writes"
+            return run.instants.name(value)
         if isinstance(value, dict):
             return {key: shown(inner) for key, inner in sorted(value.items())}
         return [shown(inner) for inner in value] if isinstance(value, list) else value
 
     documents = {}
     for path, document in run.audit.documents.items():
-        fields = {
-            name: shown(value)
-            for name, value in run.reader.fields(document).items()
-            if name not in ("lastUpdatedAt", "appliedAt", "expireAt", "eventId")
-        }
+        fields = {name: shown(value) for name, value in run.reader.fields(document).items() if name not in OF_NO_MEANING}
         documents[run.names.get(path, path)] = fields
-    return repr((sorted(documents.items()), sorted(run.answers), str(run.violation)))
+    return repr((sorted(documents.items()), str(run.violation)))

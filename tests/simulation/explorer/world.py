@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from tests.simulation.profile import DAY_US
 
 GROUP = "g"
+BALANCE = f"groups/{GROUP}/metadata/balance"
 
 
 class Failure(StrEnum):
@@ -153,9 +153,9 @@ class World:
     """How often each event is delivered at once."""
     in_one_process: bool = False
     """Every event and rebuild goes to the process P, where they meet in its line; otherwise each to one of its own."""
-    delivered_to: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    delivered_to: Mapping[str, str] = field(default_factory=dict)
     """The process by event, where it matters."""
-    processes: Mapping[str, Code] = field(default_factory=lambda: MappingProxyType({}))
+    processes: Mapping[str, Code] = field(default_factory=dict)
     """What processes run that do not run the final code."""
     final: Code = Code()
     """What runs everywhere in the end, and from the beginning where `processes` says nothing else."""

@@ -347,7 +347,21 @@ def test_suspects_are_forgotten() -> None:
         bench.unsettled = {f"g{number}"}
         bench.submit(f"g{number}", number)
         bench.run_all()
-    assert len(bench.combiner._queues._suspect_until) <= 11
+    assert len(bench.combiner._queues._suspect_until) <= 8
+
+
+def test_when_many_groups_are_slow_they_are_not_to_blame() -> None:
+    bench = Bench(takes_s=SLOW_S * 2)
+    groups = [f"g{number}" for number in range(9)]
+    bench.unsettled = set(groups)
+    for number, group_id in enumerate(groups):
+        bench.submit(group_id, number)
+    bench.run_all()
+    bench.unsettled, bench.takes_s = set(), 0.0
+    for number, group_id in enumerate(groups):
+        bench.submit(group_id, 100 + number)
+    bench.run_all()
+    assert bench.together[-1] == {group_id: [100 + number] for number, group_id in enumerate(groups)}
 
 
 def test_many_threads_on_many_groups_all_get_their_own_result() -> None:
