@@ -1,8 +1,8 @@
 """How long the work at hand may still take.
 
-Whoever asks waits only so long: the platform cuts a function off, a client gives up. So a request, or a job that serves several,
-has a budget, and all that is done for it fits into that: each call's deadline, each retry, each pause before it. What does not
-fit is not begun; it fails at once with OutOfTime, and there is time left to say so.
+Whoever asks waits only so long: the platform cuts a function off, a client gives up. So a request has a budget, and so does a
+job that serves several. All that is done for it fits into that: each call's deadline, each retry, each pause before it. What
+does not fit is not begun; it fails at once with OutOfTime, and there is time left to say so.
 
 The budget belongs to the context (of the thread, or of the simulator's actor); nothing hands it on. A budget within another one
 never lasts longer.

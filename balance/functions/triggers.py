@@ -14,6 +14,7 @@ from balance.documents.outcome import Outcome
 from balance.documents.records import encode_delta
 from balance.documents.sources import Kind
 from balance.functions import instance
+from balance.functions.envelope import Raw
 from balance.operations.log import log
 from balance.protocol.bookkeeper import Bookkeeper, Processed
 from balance.protocol.events import Body, Effect, SourceEvent, UnreadableEvent, decode, decode_group, effect
@@ -32,14 +33,26 @@ ANSWER_S = 110.0
 _MAX_SIZES = 10_000
 
 
-async def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None) -> None:
+def log_unreadable(error: Exception, raw: Raw | None, event_id: str | None = None) -> None:
+    """Leave a trace of a delivery that is not understood: it raises the alert, and tells what there is to find its group by."""
+    log(
+        "ERROR",
+        str(error),
+        eventId=event_id,
+        outcome=Outcome.UNREADABLE,
+        metric="updateFailures",
+        **({} if raw is None else raw.as_log()),
+    )
+
+
+async def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None, raw: Raw | None = None) -> None:
     """Process one delivery. Returns when it may be acknowledged; raises when it must be redelivered."""
     started = time.perf_counter()
     try:
         event = decode(body, kind=kind, event_id=event_id, time=event_time)
     except UnreadableEvent as error:
-        # Redelivery brings the same bytes: acknowledge, and leave a trace that raises the alert.
-        log("ERROR", str(error), eventId=event_id, outcome=Outcome.UNREADABLE, metric="updateFailures")
+        # Redelivery brings the same bytes: acknowledge.
+        log_unreadable(error, raw, event_id)
         return
     try:
         keeper = instance.bookkeeper()
@@ -73,14 +86,14 @@ async def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime 
         )
 
 
-def handle_group(body: Body, *, event_id: str, is_created: bool) -> None:
+def handle_group(body: Body, *, event_id: str, is_created: bool, raw: Raw | None = None) -> None:
     """Process one delivery that tells of a group's creation or deletion; as `handle`."""
     started = time.perf_counter()
     keeper = instance.bookkeeper()
     try:
         group_id = decode_group(body, keeper.settings.layout)
     except UnreadableEvent as error:
-        log("ERROR", str(error), eventId=event_id, outcome=Outcome.UNREADABLE, metric="updateFailures")
+        log_unreadable(error, raw, event_id)
         return
     what = f"the group {group_id} was {'created' if is_created else 'deleted'}"
     act: Callable[[str], Result] = keeper.group_created if is_created else keeper.group_deleted
