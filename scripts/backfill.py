@@ -34,6 +34,7 @@ from balance.operations.backfill import Filled, Step, fill
 from balance.operations.fleet import in_parallel
 from balance.protocol.bookkeeper import Bookkeeper
 from scripts import command, deployed, left_out, output, target
+from scripts.command import Refused
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, print_sections
@@ -73,9 +74,11 @@ def backfill(
     if not enqueue:
         deployed.check(opened, writes=not dry_run, force=force)
     if enqueue:
-        put = tasks.sender(
-            opened.project, region or opened.parameters["BALANCE_REGION"], url=function_url, rate_per_s=rate, force=force
-        )
+        where = region or opened.parameters["BALANCE_REGION"]
+        try:
+            put = tasks.sender(opened.project, where, url=function_url, rate_per_s=rate, force=force)
+        except tasks.CannotEnqueue as error:
+            raise Refused(str(error)) from None
         verb, work = "enqueueing", _each(put)
     else:
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
@@ -105,6 +108,9 @@ def backfill(
                     last = filled.group_id
         except KeyboardInterrupt:
             interrupted = True
+        except tasks.CannotEnqueue as error:
+            # The next group would meet the same.
+            raise Refused(str(error)) from None
     summary = {
         "groups": counts.total(),
         **{step.name.lower(): counts[step] for step in Step},
