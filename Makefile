@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo rehearsal test test-integration test-firebase test-client simulate explore chaos bench bench-check lint audit format lock
+.PHONY: help setup demo rehearsal test test-integration test-firebase test-client test-console screenshots simulate explore mutate chaos bench bench-check lint audit format lock
 
 PY := venv/bin/python
 
@@ -25,6 +25,14 @@ test-integration: setup  ## integration tests; FIRESTORE_EMULATOR_HOST=host:port
 test-firebase: setup  ## the end-to-end tests through the real Firebase CLI and its emulators
 	@$(PY) -m tests.firebase.run $(ARGS)
 
+test-console: setup  ## the console in a real browser; installs what that needs, or says what to install
+	@scripts/browser.sh
+	@CONSOLE_TESTS=required $(PY) -m pytest tests/console $(ARGS)
+
+screenshots: setup  ## the pictures of the console in the documents, light and dark
+	@scripts/browser.sh
+	@$(PY) -m tests.console.screenshots
+
 test-client: setup  ## the TypeScript client: compiled, tested with the real Firebase SDK (needs Node 20)
 	@scripts/test_client.sh
 
@@ -33,6 +41,10 @@ simulate: setup  ## SEEDS (1000) simulated schedules against the protocol, from 
 
 explore: setup  ## every interleaving of small worlds against the protocol, on all cores; WORLDS='"delete*"' chooses
 	@venv/bin/balance explore $(WORLDS) $(ARGS)
+
+mutate: setup  ## line-by-line mutation of core, documents and protocol: hours; MUTANTS='balance.core.ledger*' chooses
+	@venv/bin/mutmut run $(MUTANTS)
+	@venv/bin/mutmut results
 
 chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
 	@venv/bin/balance chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)
@@ -48,8 +60,8 @@ lint: setup  ## ruff and mypy --strict
 	@venv/bin/ruff format --check .
 	@venv/bin/mypy
 
-audit: setup  ## known vulnerabilities of the pinned dependencies; says so when it cannot ask
-	@venv/bin/balance audit
+audit: setup  ## known vulnerabilities of the pinned dependencies; fails when it cannot ask
+	@venv/bin/balance audit $(ARGS)
 
 format: setup  ## rewrite the sources as ruff wants them
 	@venv/bin/ruff check --fix .
@@ -58,3 +70,4 @@ format: setup  ## rewrite the sources as ruff wants them
 lock:  ## compile requirements*.txt from requirements*.in, for Python 3.11 and all later ones (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-browser.in -o requirements-browser.txt

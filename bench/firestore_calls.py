@@ -20,7 +20,7 @@ import grpc.aio
 from google.cloud.firestore_v1.types import firestore, write
 
 from emulator.databases import Databases
-from emulator.server import PREFIX, Server
+from emulator.server import PREFIX, Server, collect_garbage_less_often
 
 DATABASE = "projects/demo-bench/databases/(default)"
 ROOT = f"{DATABASE}/documents"
@@ -139,6 +139,8 @@ def client(port: int, name: str, worker: int, seconds: float, results: Any) -> N
 
 def serve(ready: Any) -> None:
     """Run the server until told to stop; tell its processor time whenever asked, and in the end what it did."""
+
+    collect_garbage_less_often()
 
     async def run() -> None:
         databases = Databases()

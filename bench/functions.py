@@ -22,6 +22,9 @@ WARM_UP = 20
 BATCH = 100
 OURS, BEFORE, NOTHING, NOTHING_THREADS, OBVIOUS, NODE = "ours", "before", "nothing", "nothing, threads", "obvious", "node"
 
+_GUARDS = {BEFORE: 1.2, NOTHING_THREADS: 0.5}
+"""On a machine with other work the embedded Firestore, which shares its cores, decides the rates."""
+
 _CommitPb = types.CommitRequest.pb()
 _ROOT = f"projects/{PROJECT}/databases/(default)"
 _METADATA = [("authorization", "Bearer owner"), ("google-cloud-resource-prefix", _ROOT)]
@@ -208,13 +211,13 @@ def bursts(report: Report, baseline: str, *, quick: bool) -> None:
         for name, target in targets.items():
             if (name, spread) in found:
                 ratio = statistics.median(_ratios(ours.rates, found[name, spread].rates))
-                report.add(BURST, at_least(f"events a second, {where}: ours / {name}", ratio, target))
+                report.add(BURST, at_least(f"events a second, {where}: ours / {name}", ratio, target, _GUARDS.get(name)))
         cpu_ratio = statistics.median(_ratios(ours.cpu_s, found[NOTHING, spread].cpu_s))
         rate_ratio = statistics.median(_ratios(ours.rates, found[NOTHING, spread].rates))
         report.add(
             BURST,
             Figure(f"events a second, {where}: ours / nothing (the ceiling on an event loop)", rate_ratio, "x"),
-            at_most(f"CPU time in the function, {where}: ours / nothing", cpu_ratio, of_nothing_cpu),
+            at_most(f"CPU time in the function, {where}: ours / nothing", cpu_ratio, of_nothing_cpu, guard=12),
             Figure(f"RPCs for each event, {where}", statistics.median(ours.rpcs), ""),
             at_most(f"commits for each event, {where}", statistics.median(ours.commits), 0.1, ""),
             at_most(f"redeliveries, {where}", ours.redeliveries, 0, ""),

@@ -21,7 +21,7 @@ from emulator.delivery import Backoff, Dispatcher
 from emulator.engine import Settings
 from emulator.faults import Faults
 from emulator.indexes import Indexes
-from emulator.server import Server
+from emulator.server import Server, collect_garbage_less_often
 from emulator.settable import InvalidField
 from emulator.triggers import Trigger
 
@@ -241,6 +241,7 @@ def _trigger(text: str) -> Trigger:
 def main(arguments: list[str] | None = None) -> Any:
     """Run; returns the exit code."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="emulator: %(message)s")
+    collect_garbage_less_often()
     return asyncio.run(serve(parser().parse_args(arguments)))
 
 

@@ -13,15 +13,18 @@ from aiohttp import web
 
 from emulator.chaos import Chaos
 from emulator.databases import Databases
-from emulator.delivery import Dispatcher
+from emulator.delivery import Delivery, Dispatcher, NotPossible
 from emulator.faults import Fault, Faults
 from emulator.gate import gate, new_token
-from emulator.settable import Fields, InvalidField
+from emulator.settable import Fields, InvalidField, whole
 from emulator.streams import Streams
 from emulator.triggers import Trigger
 
 VERSION = "1.0"
 MAX_DRAIN_S = 3_600.0
+MAX_WATCH_S = 60
+MAX_LISTED = 1_000
+DAY_MS = 86_400_000
 DRAIN_S = 60.0
 ENDPOINTS = {
     "GET /": "this; all paths but the next are below the admin URL, which holds a token",
@@ -37,6 +40,11 @@ ENDPOINTS = {
     "GET /dead-letters": "events that were given up",
     "DELETE /dead-letters": "forget them",
     "POST /dead-letters/redeliver": "send them again",
+    "GET /deliveries": "the latest, with what became of them: ?after=REVISION&waitSeconds=&limit=&bodies=true (base64)",
+    "POST /deliveries/{number}/send": "{delayMs}: send one that is held or waits",
+    "POST /deliveries/{number}/copy": "{delayMs, otherId}: send it once more",
+    "POST /deliveries/{number}/drop": "lose one that is held or waits",
+    "PUT /holding": "{holding}: hold new events, for the three above; false sends on all that are held",
     "GET /chaos": "how delivery misbehaves",
     "PUT /chaos": "have it misbehave so; what is left out is off",
     "GET /faults": "which RPCs fail",
@@ -94,6 +102,11 @@ class Admin:
                 web.get("/dead-letters", self._list_dead_letters),
                 web.delete("/dead-letters", self._forget_dead_letters),
                 web.post("/dead-letters/redeliver", self._redeliver),
+                web.get("/deliveries", self._list_deliveries),
+                web.post("/deliveries/{number:[0-9]+}/send", self._send),
+                web.post("/deliveries/{number:[0-9]+}/copy", self._copy),
+                web.post("/deliveries/{number:[0-9]+}/drop", self._drop),
+                web.put("/holding", self._set_holding),
                 web.get("/chaos", self._get_chaos),
                 web.put("/chaos", self._set_chaos),
                 web.get("/faults", self._get_faults),
@@ -169,6 +182,51 @@ class Admin:
 
     async def _redeliver(self, _: web.Request) -> web.Response:
         return web.json_response({"redelivered": self._dispatcher.redeliver_dead_letters()})
+
+    async def _list_deliveries(self, request: web.Request) -> web.Response:
+        query = request.query
+        after, limit = whole(query, "after", 2**53, 0), whole(query, "limit", MAX_LISTED, 200)
+        history = self._dispatcher.history
+        await history.wait(after, whole(query, "waitSeconds", MAX_WATCH_S, 0))
+        with_body = query.get("bodies") == "true"
+        return web.json_response(
+            {
+                "revision": history.revision,
+                "holding": self._dispatcher.holding,
+                "deliveries": [delivery.as_dict(with_body=with_body) for delivery in history.since(after, limit)],
+            }
+        )
+
+    async def _send(self, request: web.Request) -> web.Response:
+        fields = Fields(await _json_object(request))
+        delay_ms = fields.number("delayMs", 0, DAY_MS, 0)
+        fields.refuse_others()
+        return self._told(request, lambda number: self._dispatcher.send(number, delay_ms / 1_000))
+
+    async def _copy(self, request: web.Request) -> web.Response:
+        fields = Fields(await _json_object(request))
+        delay_ms, other_id = fields.number("delayMs", 0, DAY_MS, 0), fields.flag("otherId", default=False)
+        fields.refuse_others()
+        return self._told(request, lambda number: self._dispatcher.copy(number, delay_ms / 1_000, other_id=other_id))
+
+    async def _drop(self, request: web.Request) -> web.Response:
+        return self._told(request, self._dispatcher.drop)
+
+    def _told(self, request: web.Request, act: Callable[[int], Delivery]) -> web.Response:
+        number = int(request.match_info["number"])
+        try:
+            return web.json_response(act(number).as_dict(with_body=False))
+        except KeyError:
+            return _error(404, f"there is no delivery {number}, or it was too long ago", "number")
+        except NotPossible as error:
+            return _error(409, str(error), "number")
+
+    async def _set_holding(self, request: web.Request) -> web.Response:
+        fields = Fields(await _json_object(request))
+        holding = fields.flag("holding", default=False)
+        fields.refuse_others()
+        self._dispatcher.hold(holding)
+        return web.json_response({"holding": self._dispatcher.holding})
 
     async def _get_chaos(self, _: web.Request) -> web.Response:
         return web.json_response(self._dispatcher.chaos.as_dict())

@@ -7,6 +7,9 @@ to wait for its back-off and then to the end of its line; when it has been tried
 letter. When nobody listens at the trigger's URL, the line as a whole pauses, and then sends one copy at a time until there
 is an answer: so all goes on at once when a function is back, however many events it missed. `pending` counts the copies
 not settled yet: it is zero exactly when nothing waits, and nothing is under way.
+
+People may interfere: while `holding` is on, new copies are held until they are sent on, delayed or dropped, one by one or all
+together; and any of the latest can be sent once more. `history` tells what became of each.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -26,6 +30,7 @@ import aiohttp
 
 from emulator.changes import Change
 from emulator.chaos import Chaos, happens
+from emulator.history import History, State
 from emulator.triggers import Trigger, encode_body, encode_headers, rfc3339
 
 # https://cloud.google.com/eventarc/docs/quotas: larger events are not delivered in production.
@@ -101,9 +106,41 @@ class Delivery:
     headers: dict[str, str]
     body: bytes
     made_at_s: float
+    number: int
+    made_at_us: int
+    """On the clock of the day."""
+    copy_of: int | None = None
+    """The number of the delivery that it repeats."""
     attempts: int = 0
     last_error: str = ""
     discarded: bool = False
+    state: State = State.WAITING
+    revision: int = 0
+
+    def as_dict(self, *, with_body: bool) -> dict[str, Any]:
+        """As JSON."""
+        headers = self.headers
+        body = {"body": base64.b64encode(self.body).decode()} if with_body else {}
+        return {
+            "number": self.number,
+            "copyOf": self.copy_of,
+            "trigger": self.trigger.name,
+            "eventId": headers["ce-id"],
+            "type": headers["ce-type"],
+            "document": headers["ce-document"],
+            "database": headers["ce-database"],
+            "eventTime": headers["ce-time"],
+            "madeAt": rfc3339(self.made_at_us),
+            "state": str(self.state),
+            "attempts": self.attempts,
+            "lastError": self.last_error,
+            "revision": self.revision,
+            **body,
+        }
+
+
+class NotPossible(Exception):
+    """What is asked cannot be done to a delivery in its state; the message says which that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +181,13 @@ class _Line:
     trigger: Trigger
     unreachable: int = 0
     pause: asyncio.TimerHandle | None = None
+    held: dict[Delivery, None] = field(default_factory=dict)
     due: deque[Delivery] = field(default_factory=deque)
     waiting: dict[Delivery, asyncio.TimerHandle] = field(default_factory=dict)
     under_way: dict[Delivery, asyncio.Task[None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.due) + len(self.waiting) + len(self.under_way)
+        return len(self.held) + len(self.due) + len(self.waiting) + len(self.under_way)
 
 
 class Dispatcher:
@@ -162,6 +200,10 @@ class Dispatcher:
         self.chaos = chaos or Chaos()
         self.counters = Counters()
         self.dead_letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD_LETTERS)
+        self.history: History[Delivery] = History()
+        self.holding = False
+        """Whether new events are held; `hold` changes it."""
+        self._numbers = count(1)
         self._random = random
         self._backoff = backoff or Backoff()
         self._location = location
@@ -211,7 +253,7 @@ class Dispatcher:
             self._lines[trigger.name] = _Line(trigger)
             return
         line.trigger = trigger
-        for delivery in [*line.due, *line.waiting, *line.under_way]:
+        for delivery in chain(line.held, line.due, line.waiting, line.under_way):
             delivery.trigger = trigger
         self._advance(line)
 
@@ -274,7 +316,7 @@ class Dispatcher:
                 continue
             old = letter.delivery
             self.counters.revived += 1
-            self._accept(line, Delivery(line.trigger, old.headers, old.body, _now_s()), delay_s=0)
+            self._accept(line, self._delivery(line, old.headers, old.body, copy_of=old.number), delay_s=0)
             sent += 1
         return sent
 
@@ -291,19 +333,86 @@ class Dispatcher:
 
         first = headers(event_id)
         delay_s = chaos.delay_ms(random, is_copy=False) / 1_000
-        self._accept(line, Delivery(trigger, first, body, _now_s()), delay_s)
+        original = self._delivery(line, first, body)
+        self._accept(line, original, delay_s)
         for _ in range(chaos.copies(random)):
             self.counters.duplicates += 1
             its_headers = headers(self._new_id()) if happens(chaos.duplicate_other_id, random) else first
             delay_s = chaos.delay_ms(random, is_copy=True) / 1_000
-            self._accept(line, Delivery(trigger, its_headers, body, _now_s()), delay_s)
+            self._accept(line, self._delivery(line, its_headers, body, copy_of=original.number), delay_s)
+
+    def _delivery(self, line: _Line, headers: dict[str, str], body: bytes, copy_of: int | None = None) -> Delivery:
+        return Delivery(line.trigger, headers, body, _now_s(), next(self._numbers), time.time_ns() // 1_000, copy_of)
+
+    def hold(self, holding: bool) -> None:
+        """Hold new events from now on; or no longer, and send on those that are held, in order."""
+        self.holding = holding
+        if not holding:
+            held = [(line, delivery) for line in self._lines.values() for delivery in line.held]
+            for line, delivery in sorted(held, key=lambda item: item[1].number):
+                del line.held[delivery]
+                self._wait(line, delivery, 0)
+
+    def send(self, number: int, delay_s: float = 0) -> Delivery:
+        """Send a delivery that is held or waits, after this time. Raises KeyError, NotPossible."""
+        line, delivery = self._take(number)
+        self._wait(line, delivery, delay_s)
+        return delivery
+
+    def drop(self, number: int) -> Delivery:
+        """Lose a delivery that is held or waits: what production promises not to do. Raises KeyError, NotPossible."""
+        _, delivery = self._take(number)
+        self.counters.lost += 1
+        self.history.note(delivery, State.DROPPED)
+        self._settle()
+        return delivery
+
+    def copy(self, number: int, delay_s: float = 0, *, other_id: bool = False) -> Delivery:
+        """Send a delivery once more, whatever became of it; with an event id of its own if wished. Raises KeyError."""
+        old = self._known(number)
+        line = self._lines[old.trigger.name]
+        self.counters.duplicates += 1
+        headers = {**old.headers, "ce-id": self._new_id()} if other_id else old.headers
+        made = self._delivery(line, headers, old.body, copy_of=old.copy_of or old.number)
+        self._pending += 1
+        self._idle.clear()
+        self._wait(line, made, delay_s)
+        return made
+
+    def _known(self, number: int) -> Delivery:
+        """Raises KeyError."""
+        kept = self.history.get(number)
+        if kept is not None and kept.trigger.name in self._lines:
+            return kept
+        # One may be held for so long that it is among the latest no longer.
+        held = chain.from_iterable(line.held for line in self._lines.values())
+        return {delivery.number: delivery for delivery in held}[number]
+
+    def _take(self, number: int) -> tuple[_Line, Delivery]:
+        """Take a delivery out of its line. Raises KeyError, NotPossible."""
+        delivery = self._known(number)
+        line = self._lines[delivery.trigger.name]
+        if delivery in line.held:
+            del line.held[delivery]
+        elif delivery in line.waiting:
+            line.waiting.pop(delivery).cancel()
+        elif delivery in line.due:
+            line.due.remove(delivery)
+        else:
+            raise NotPossible(f"delivery {number} is {delivery.state}: only one that is held or waits can be sent or dropped")
+        return line, delivery
 
     def _accept(self, line: _Line, delivery: Delivery, delay_s: float) -> None:
         self._pending += 1
         self._idle.clear()
-        self._wait(line, delivery, delay_s)
+        if self.holding:
+            line.held[delivery] = None
+            self.history.note(delivery, State.HELD)
+        else:
+            self._wait(line, delivery, delay_s)
 
     def _wait(self, line: _Line, delivery: Delivery, delay_s: float) -> None:
+        self.history.note(delivery, State.WAITING)
         if delay_s > 0:
             loop = asyncio.get_running_loop()
             line.waiting[delivery] = loop.call_later(delay_s, self._is_due, line, delivery)
@@ -330,6 +439,7 @@ class Dispatcher:
         delivery.attempts += 1
         if delivery.attempts > 1:
             self.counters.redeliveries += 1
+        self.history.note(delivery, State.UNDER_WAY)
         try:
             failure = await self._post(delivery)
             if failure is None or not failure.unreachable:
@@ -344,17 +454,20 @@ class Dispatcher:
     def _judge(self, line: _Line, delivery: Delivery, failure: _Failure | None) -> None:
         if failure is None:
             self.counters.delivered += 1
+            self.history.note(delivery, State.DELIVERED)
             self._settle()
             return
         self.counters.failures += 1
         delivery.last_error = failure.text
         if delivery.discarded:
             self.counters.discarded += 1
+            self.history.note(delivery, State.DISCARDED)
             self._settle()
         elif not delivery.trigger.retry or self._backoff.is_over(delivery.attempts, _now_s() - delivery.made_at_s):
             self._give_up(delivery)
         elif failure.unreachable:
             line.due.appendleft(delivery)
+            self.history.note(delivery, State.WAITING)
             self._pause(line)
         else:
             self._wait(line, delivery, self._backoff.pause_s(delivery.attempts, self._random))
@@ -392,6 +505,7 @@ class Dispatcher:
         self.counters.dead_lettered += 1
         letter = DeadLetter(delivery, time.time_ns() // 1_000)
         self.dead_letters.append(letter)
+        self.history.note(delivery, State.GIVEN_UP)
         _log.warning(
             "%s: event %s of %s was given up after %d attempts: %s",
             delivery.trigger.name,
@@ -410,11 +524,13 @@ class Dispatcher:
             line.pause = None
         for delivery in line.under_way:
             delivery.discarded = True
-        forgotten = len(line.due) + len(line.waiting)
+        forgotten = [*line.held, *line.due, *line.waiting]
+        line.held.clear()
         line.due.clear()
         line.waiting.clear()
-        self.counters.discarded += forgotten
-        for _ in range(forgotten):
+        self.counters.discarded += len(forgotten)
+        for delivery in forgotten:
+            self.history.note(delivery, State.DISCARDED)
             self._settle()
 
     def _settle(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -32,7 +32,7 @@ def gate(refuse: Refuse, *also: str) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not _is_ours(request.headers.get("Host", ""), names):
+        if not names_this_machine(request.headers.get("Host", ""), names):
             return refuse(403, f"the request's Host is {request.headers.get('Host')!r}; use an IP address or localhost")
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.headers["Host"]:
@@ -44,8 +44,11 @@ def gate(refuse: Refuse, *also: str) -> Middleware:
     return check
 
 
-def _is_ours(host: str, names: set[str]) -> bool:
-    """An address is nobody's name: DNS rebinding always comes with a name."""
+def names_this_machine(host: str, names: Collection[str] = ("localhost",)) -> bool:
+    """Whether a Host header is one of these names, or an address.
+
+    An address is nobody's name: DNS rebinding always comes with a name.
+    """
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:

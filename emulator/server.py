@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from random import Random
@@ -40,6 +41,12 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
 ]
+
+
+def collect_garbage_less_often() -> None:
+    """For a process that does nothing else. By default, Python goes through all that lives, each idle listener too, whenever
+    what lives has grown by a quarter; with 2,000 listeners that took a tenth of a commit's time."""
+    gc.set_threshold(10_000, 20, 10)
 
 
 class Server:

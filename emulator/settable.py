@@ -69,3 +69,13 @@ class Fields:
         if value is _MISSING:
             raise InvalidField(name, "it is missing")
         return value
+
+
+def whole(query: Mapping[str, str], name: str, most: int, default: int) -> int:
+    """A parameter of a query, from 0 to `most`. Raises InvalidField."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 17 and int(text) <= most):
+        raise InvalidField(name, f"give a whole number from 0 to {most}, not {text!r}")
+    return int(text)

@@ -93,7 +93,9 @@ def parse_target(target: Any, root: str) -> DocumentsTarget | QueryTarget:
         if query.all_descendants and not query.collection_id:  # this and the next one in production's words
             raise _invalid("All-collection queries are not supported by real-time queries.")
         if query.all_descendants and query.parent != root:
-            raise _invalid("'all_descendants' in CollectionSelector with document parent is not supported by real-time queries.")
+            raise _invalid(
+                "'all_descendants' in CollectionSelector with document parent is not supported by real-time queries."
+            )
         return QueryTarget(query)
     if kind is None and not _has_unknown_fields(target):
         raise _invalid("add_target: it needs documents or a query.")

@@ -14,8 +14,9 @@ import aiohttp
 from aiohttp import web
 
 from emulator.gate import gate, new_token
-from emulator.settable import Fields, InvalidField
+from emulator.settable import Fields, InvalidField, whole
 from runner.function_server import FunctionServer, StartFailed
+from runner.log_lines import MAX_LINES, LogLines
 from runner.manifest import ScheduleTrigger
 from runner.queues import AlreadyExists, TaskQueue
 
@@ -25,6 +26,8 @@ ENDPOINTS = {
     "GET /functions/{name}": "the same of one",
     "POST /functions/{name}/kill": "end its processes with SIGKILL, as a crash would; it is started again",
     "PUT /functions/{name}/environment": "{NAME: value or null}: go on with these changes, as a new revision would",
+    "GET /functions/{name}/environment": "?name=A&name=B: its variables of these names, null for those that are not set",
+    "GET /log-lines": "the latest of all processes: ?after=NUMBER&waitSeconds=&limit=",
     "POST /schedules/{name}/run": "call a scheduled function now; answers when it has answered",
     "GET /queues": "the task queues, with what is pending",
     "POST /queues/{name}/drain": "{timeoutSeconds}: answer when the queue is empty; 504 if that takes too long",
@@ -38,11 +41,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Control:
     """Serves on a port of its own, which is known before the functions are."""
 
-    def __init__(self, description: Callable[[], dict[str, Any]], session: aiohttp.ClientSession) -> None:
+    def __init__(self, description: Callable[[], dict[str, Any]], session: aiohttp.ClientSession, lines: LogLines) -> None:
         """`description` gives what GET on the URL tells. All but the paths of the tasks stands below `/{token}`."""
         self.token = new_token()
         self._description = description
         self._session = session
+        self._lines = lines
         self._functions: Mapping[str, FunctionServer] = {}
         self._queues: Mapping[str, TaskQueue] = {}
         self._runner: web.AppRunner | None = None
@@ -56,7 +60,9 @@ class Control:
                 web.get("/functions", self._list_functions),
                 web.get("/functions/{name}", self._get_function),
                 web.post("/functions/{name}/kill", self._kill),
+                web.get("/functions/{name}/environment", self._get_environment),
                 web.put("/functions/{name}/environment", self._deploy),
+                web.get("/log-lines", self._list_lines),
                 web.post("/schedules/{name}/run", self._run_schedule),
                 web.get("/queues", self._list_queues),
                 web.post("/queues/{name}/drain", self._drain_queue),
@@ -95,6 +101,15 @@ class Control:
 
     async def _kill(self, request: web.Request) -> web.Response:
         return web.json_response({"pid": self._function(request).kill()})
+
+    async def _get_environment(self, request: web.Request) -> web.Response:
+        server = self._function(request)
+        return web.json_response({name: server.variable(name) for name in request.query.getall("name", [])})
+
+    async def _list_lines(self, request: web.Request) -> web.Response:
+        after, limit = whole(request.query, "after", 2**53, 0), whole(request.query, "limit", MAX_LINES, 500)
+        await self._lines.wait(after, whole(request.query, "waitSeconds", 60, 0))
+        return web.json_response(self._lines.since(after, limit))
 
     async def _deploy(self, request: web.Request) -> web.Response:
         server = self._function(request)

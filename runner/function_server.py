@@ -100,6 +100,10 @@ class FunctionServer:
             "trigger": type(self.function.trigger).__name__,
         }
 
+    def variable(self, name: str) -> str | None:
+        """A variable of its environment; None when it is not set."""
+        return self._environment.get(name)
+
     async def start(self) -> None:
         """Return when it answers. Raises StartFailed."""
         for _ in range(START_ATTEMPTS):

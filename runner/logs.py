@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.log_lines import LogLines
+
 LineWriter = Callable[[bytes], None]
 Output = LineWriter | Path
 _QUIET_SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE")
@@ -16,6 +18,8 @@ class Logs:
     """`folder`: a file `NAME.log` for each process, instead. `quiet`: no structured lines below WARNING on the screen."""
 
     def __init__(self, folder: Path | None = None, *, quiet: bool = False) -> None:
+        self.lines = LogLines()
+        """The latest, whatever goes to the screen."""
         self._folder = folder
         self._quiet = quiet
 
@@ -26,14 +30,16 @@ class Logs:
         """
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return self._folder.resolve() / f"{name}.log"
-        prefix = f"[{name}] ".encode()
-        return lambda line: self._show(prefix, line)
+            path = self._folder.resolve() / f"{name}.log"
+            self.lines.follow(name, path)
+            return path
+        return lambda line: self._show(name, line)
 
-    def _show(self, prefix: bytes, line: bytes) -> None:
+    def _show(self, name: str, line: bytes) -> None:
+        self.lines.add(name, line)
         if self._quiet and _is_chatter(line):
             return
-        sys.stderr.buffer.write(prefix + line + b"\n")
+        sys.stderr.buffer.write(f"[{name}] ".encode() + line + b"\n")
         sys.stderr.buffer.flush()
 
 

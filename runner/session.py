@@ -51,6 +51,7 @@ class Session:
     pid: int
     function_urls: Mapping[str, str]
     logs: Path | None
+    console_url: str | None = None
 
     @property
     def tasks_host(self) -> str:
@@ -123,6 +124,7 @@ def running(
     logs: Path | None = None,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    console: bool = False,
 ) -> Iterator[Session]:
     """Run everything for the time of the block. `arguments` are more of `scripts.serve`'s, `environment` is for the functions.
 
@@ -131,6 +133,7 @@ def running(
     command = [
         *(sys.executable, "-m", "scripts.serve"),
         *("--source", str(source), "--project", project, "--exit-with-parent", str(os.getpid())),
+        "--console" if console else "--no-console",
         *(("--logs", str(logs)) if logs is not None else ()),
         *(f"--env={name}={value}" for name, value in (environment or {}).items()),
         *arguments,
@@ -150,6 +153,7 @@ def running(
                 pid=where["pid"],
                 function_urls=where["functions"],
                 logs=logs,
+                console_url=where["companions"].get("console"),
             )
         finally:
             process.terminate()

@@ -31,8 +31,9 @@ from runner.queues import TaskQueue
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOYED_INDEXES = ROOT / "deploy" / "firestore.indexes.json"
-FIRESTORE_START_S = 30.0
+START_S = 30.0
 FIRESTORE_STOP_S = 5.0
+COMPANION_STOP_S = 3.0
 # Nothing listens there: only its presence counts, by which firebase-admin takes the unsigned tokens of local development.
 AUTH_PLACEHOLDER = "127.0.0.1:9099"
 
@@ -54,6 +55,8 @@ class Options:
     only: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for the functions, above all others."""
+    companions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Programs beside the functions, by name: each prints `{"url": ...}` in its first line once it can be used."""
 
 
 class Stack:
@@ -76,11 +79,14 @@ class Stack:
         self._control: Control | None = None
         self._firestore: Process | None = None
         self._schedules: list[asyncio.Task[None]] = []
+        self.companions: dict[str, str] = {}
+        """Where those that run are to be found."""
+        self._companions: list[Process] = []
 
     async def start(self) -> None:
         """Return when everything answers and the triggers are wired. Raises StartFailed, OSError."""
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        self._control = Control(self.as_dict, self._session)
+        self._control = Control(self.as_dict, self._session, self._logs.lines)
         self._control_host = f"127.0.0.1:{await self._control.start(self.options.control_port)}"
         self.control_url = f"http://{self._control_host}/{self._control.token}"
         await self._start_firestore()
@@ -100,6 +106,7 @@ class Stack:
             if isinstance(server.function.trigger, EventTrigger):
                 await self._register(server, server.function.trigger)
         self._control.offer(self.servers, self.queues)
+        await asyncio.gather(*(self._accompany(name, command) for name, command in self.options.companions.items()))
         if self.options.schedules:
             self._follow_schedules()
 
@@ -107,6 +114,7 @@ class Stack:
         """End everything, in order: who calls first, who is called last."""
         for following in self._schedules:
             following.cancel()
+        await asyncio.gather(*(companion.stop(COMPANION_STOP_S) for companion in self._companions))
         await asyncio.gather(*(queue.stop() for queue in self.queues.values()))
         if self._control is not None:
             await self._control.stop()
@@ -130,6 +138,7 @@ class Stack:
             "runnerUrl": self.control_url,
             "pid": os.getpid(),
             "functions": {name: server.url for name, server in self.servers.items()},
+            "companions": self.companions,
         }
 
     def client_environment(self) -> dict[str, str]:
@@ -159,6 +168,8 @@ class Stack:
     def _environment(self, function: manifest.Function) -> dict[str, str]:
         """The environment above .env files above the manifest; what the platform sets is above all that."""
         return {
+            # On one's own machine who owes whom is no secret, and what an event did is worth seeing.
+            "BALANCE_LOG_DELTAS": "on",
             **function.environment,
             **self._dotenv,
             **os.environ,
@@ -185,26 +196,43 @@ class Stack:
             *(("--indexes", str(options.indexes)) if options.indexes is not None else ()),
             *options.emulator_arguments,
         ]
+        self._firestore, where = await self._launch("firestore", "the embedded Firestore", command, os.environ)
+        self.firestore_host, self.admin_url = where["firestoreHost"], where["adminUrl"]
+
+    async def _accompany(self, name: str, command: Sequence[str]) -> None:
+        """Start a companion. Without it all goes on: nothing of the rest needs it."""
+        try:
+            process, where = await self._launch(name, f"the {name}", command, {**os.environ, **self.client_environment()})
+        except (StartFailed, OSError) as error:
+            self._tell(str(error))
+        else:
+            self._companions.append(process)
+            self.companions[name] = where["url"]
+
+    async def _launch(
+        self, name: str, what: str, command: Sequence[str], environment: Mapping[str, str]
+    ) -> tuple[Process, dict[str, Any]]:
+        """Start a program that prints JSON in its first line when it is ready. Raises StartFailed, OSError."""
         first_line: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        process = self._firestore = Process(
+        process = Process(
             command,
-            environment=os.environ,
+            environment=environment,
             folder=ROOT,
-            output=self._logs.output("firestore"),
+            output=self._logs.output(name),
             read_line=lambda line: None if first_line.done() else first_line.set_result(line),
         )
         await process.start()
         ended: asyncio.Future[Any] = asyncio.create_task(process.wait())
-        await asyncio.wait(
-            {asyncio.ensure_future(first_line), ended}, timeout=FIRESTORE_START_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        ended.cancel()
+        try:
+            await asyncio.wait({first_line, ended}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            if not first_line.done():
+                await process.stop(0)
         if not first_line.done():
-            await process.stop(0)
             said = "\n".join(f"  {line}" for line in process.last_lines)
-            raise StartFailed(f"the embedded Firestore does not start; it said last:\n{said}")
-        where = json.loads(first_line.result())
-        self.firestore_host, self.admin_url = where["firestoreHost"], where["adminUrl"]
+            raise StartFailed(f"{what} does not start; it said last:\n{said}")
+        return process, json.loads(first_line.result())
 
     async def _register(self, server: FunctionServer, trigger: EventTrigger) -> None:
         assert self._session is not None, "start() has made it"
@@ -265,6 +293,7 @@ def describe(stack: Stack) -> str:
         f"its admin  {stack.admin_url}",
         f"runner     {stack.control_url}",
     ]
+    lines += [f"{name:10} {url}" for name, url in stack.companions.items()]
     lines += [f"function   {server.url}  {name} ({_cause(server)})" for name, server in stack.servers.items()]
     return "\n".join(lines)
 

@@ -39,6 +39,7 @@ DEVELOP: Final = "Develop this project"
 COMMANDS: Final = {
     "Look": (
         Entry("show", "scripts.show", "one group: balance, suggestions, records, faults", reads_documents=True),
+        Entry("console", "scripts.console", "all of it in the browser", reads_documents=True),
         Entry("explain", "scripts.explain", "why somebody owes somebody: document by document", reads_documents=True),
         Entry("faults", "scripts.faults", "documents that cannot be understood, by reason", reads_documents=True),
     ),
@@ -68,6 +69,7 @@ COMMANDS: Final = {
         Entry("chaos", "scripts.developing.attack", "the same attack on real processes"),
         Entry("rehearsal", "scripts.developing.rehearsal", "the roll-out under traffic, every answer checked"),
         Entry("audit", "scripts.developing.vulnerabilities", "known vulnerabilities of the libraries"),
+        Entry("client-contract", "scripts.developing.client_contract", "what the TypeScript client takes from here"),
         Entry("currencies", "scripts.developing.currency_release", "merge a new release of ISO 4217"),
     ),
 }

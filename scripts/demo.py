@@ -285,4 +285,7 @@ def demo(transactions: int, seed: int, chaos: int) -> int:
         console.print(f"[red]FAILED[/red]: {len(different)} groups differ, {lost} events lost")
         return Exit.WRONG
     console.print("[green]every balance equals its full recalculation; nothing lost, nothing doubled[/green]")
+    console.print(
+        "See it in a browser: run [bold]venv/bin/balance dev[/bold] and open the address that it prints as `console`."
+    )
     return Exit.DONE

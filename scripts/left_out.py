@@ -20,7 +20,7 @@ def of_no_group(firestore: Directory, layout: Layout) -> Tally:
 
 def unseen(firestore: Directory, layout: Layout) -> str:
     """What to say when groups were read and not one document: "" if there are none; for top-level collections only."""
-    collections = [collection_of(layout, kind) for kind in Kind]
+    collections = [layout.collection(kind) for kind in Kind]
     counts = {name: firestore.count(name) for name in collections if IN_GROUP not in name}
     if not sum(counts.values()):
         return ""
@@ -29,11 +29,6 @@ def unseen(firestore: Directory, layout: Layout) -> str:
         f"there are {told}, but not one belongs to a group that was read: does GROUP_ID_FIELD of balance/adapter.py name the"
         " field with the group's id? `balance doctor` shows how documents are read"
     )
-
-
-def collection_of(layout: Layout, kind: Kind) -> str:
-    """The path of a kind's collection, as the layout has it."""
-    return layout.expenses if kind is Kind.EXPENSE else layout.settlements
 
 
 def section(tally: Tally) -> Section:

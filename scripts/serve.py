@@ -57,6 +57,7 @@ class Assignment(click.ParamType[tuple[str, str]]):
 @click.option("--chaos", metavar="SEED", type=int, help="Deliver events twice, late and out of order.")
 @click.option("--indexes", type=Path, metavar="FILE", default=DEPLOYED_INDEXES, help="Refuse other queries; or 'none'.")
 @click.option("--emulator", metavar="ARGUMENT", multiple=True, help="More for `python -m emulator`.")
+@click.option("--console/--no-console", default=None, help="In the browser (yes, without COMMAND).")
 @click.option("--schedules", is_flag=True, help="Call scheduled functions on their schedules too.")
 @click.option("--env", type=Assignment(), multiple=True, help="A variable for the functions.")
 @click.option("--logs", type=Path, metavar="DIR", help="Output of the processes to files there.")
@@ -73,6 +74,7 @@ def dev(
     chaos: int | None,
     indexes: Path,
     emulator: tuple[str, ...],
+    console: bool | None,
     schedules: bool,
     env: tuple[tuple[str, str], ...],
     logs: Path | None,
@@ -94,6 +96,7 @@ def dev(
         schedules=schedules,
         only=only,
         environment=dict(env),
+        companions=_companions(project, source) if console or (console is None and not command) else {},
     )
     for warning in folders.look_alikes(options.source, project, emulated=True):
         tell(warning)
@@ -102,6 +105,15 @@ def dev(
     except (InvalidManifest, InvalidDotenv) as error:
         tell(str(error))
         return Exit.REFUSED
+
+
+def _companions(project: str, source: str | None) -> dict[str, list[str]]:
+    """The command line of the console for this run; none for functions that are not ours."""
+    folder = folders.find(source)
+    if not (folder / folders.ADAPTER).is_file():
+        return {}
+    words = [sys.executable, str(folders.ROOT / "scripts"), "console", "--project", project, "--source", str(folder)]
+    return {"console": words}
 
 
 if __name__ == "__main__":

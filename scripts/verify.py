@@ -1,7 +1,5 @@
-"""Compare stored balances with a full recalculation, group by group.
-
-It is safe while the app is in use: an event on its way is no difference, until
-it is late by more than --lag. Without --repair nothing is written.
+"""Compare stored balances with a recalculation; only --repair writes. Safe while
+the app is in use: an event on its way is no difference, until --lag.
 
 A group is
   true     stored and recalculated agree
@@ -9,7 +7,7 @@ A group is
   coarse   they agree, at a lower level of detail than would fit by now
   missing  no balance: the group is brand-new, or run `balance backfill`
   stale    of an older version, other rules or an earlier group of this id
-  newer    written by newer code than this, or in a higher epoch
+  newer    written by newer code, or in a higher epoch
   gone     the group does not exist
 
 Exit codes: 0 all are true or repaired; 1 something is not, or failed; 2 not begun; 3 all are true, but documents were

@@ -71,6 +71,8 @@ class Query:
 
     collection: str
     """The path of the collection: "expenses", "groups/g1/balanceEvents"."""
+    everywhere: bool = False
+    """Instead: all collections of this name, wherever they lie; for operators, and alone or with `limit`."""
     where: tuple[str, str, object] | None = None
     """(field, "==" | ">=" | "array-contains", value)"""
     having: tuple[str, ...] | None = None

@@ -380,7 +380,7 @@ class SdkFirestore:
         parent, _, collection = query.collection.rpartition("/")
         request = _RunQueryPb(parent=(self.root + parent).rstrip("/"))
         structured = request.structured_query
-        structured.from_.add(collection_id=collection)
+        structured.from_.add(collection_id=collection, all_descendants=query.everywhere)
         if query.where is not None:
             name, operator, value = query.where
             condition = structured.where.field_filter

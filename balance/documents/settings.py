@@ -21,7 +21,14 @@ _SUBCOLLECTION = re.compile(r"([^/{}]+)/\{\w+\}/([^/{}]+)")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
 
 
-SWITCHES = ("BALANCE_UPDATES", "BALANCE_PRECOMPUTED_READS", "BALANCE_FALLBACK", "APP_CHECK", "CHECK_REVOKED")
+SWITCHES = (
+    "BALANCE_UPDATES",
+    "BALANCE_PRECOMPUTED_READS",
+    "BALANCE_FALLBACK",
+    "BALANCE_LOG_DELTAS",
+    "APP_CHECK",
+    "CHECK_REVOKED",
+)
 """The names of all switches; those of the parameters are in functions.yaml."""
 
 
@@ -107,6 +114,11 @@ def precomputed_reads_on(environment: Mapping[str, str]) -> bool:
 def fallback_on(environment: Mapping[str, str]) -> bool:
     """The switch BALANCE_FALLBACK: off, the read API answers an error instead of recalculating."""
     return _choice(environment, "BALANCE_FALLBACK", ("on", "off")) == "on"
+
+
+def deltas_logged(environment: Mapping[str, str]) -> bool:
+    """The switch BALANCE_LOG_DELTAS: on, an event's log entry says who owes whom how much more; its record always does."""
+    return _choice(environment, "BALANCE_LOG_DELTAS", ("off", "on")) == "on"
 
 
 def app_check_required(environment: Mapping[str, str]) -> bool:

@@ -1,6 +1,7 @@
 """The triggers: decode an event, hand it to the bookkeeper, log what became of it."""
 
 import asyncio
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from balance.documents.balances import WARN_ABOVE_BYTES, Balance, Detail, size_b
 from balance.documents.changes import Result
 from balance.documents.outcome import Outcome
 from balance.documents.records import encode_delta
+from balance.documents.settings import deltas_logged
 from balance.documents.sources import Kind
 from balance.functions import instance
 from balance.functions.envelope import Raw
@@ -152,7 +154,7 @@ def _log_result(event: SourceEvent, result: Result, started: float) -> None:
         outcome=result.outcome,
         groupId=result.group_id,
         source=event.source,
-        delta=encode_delta(result.delta) or None,
+        delta=(encode_delta(result.delta) or None) if deltas_logged(os.environ) else None,
         detail=result.balance.detail if result.balance is not None and result.balance.detail is not Detail.PAIRS else None,
         metric=METRICS.get(result.outcome),
         lagMs=None if lag is None else round(lag.total_seconds() * 1000),

@@ -28,6 +28,7 @@ from scripts.exits import Exit
 from tests.simulation.explorer import stated, trace
 from tests.simulation.explorer.campaign import explore_in_parallel
 from tests.simulation.explorer.exploration import Report
+from tests.simulation.explorer.table import lines
 from tests.simulation.explorer.world import World
 from tests.simulation.explorer.worlds import WORLDS
 from tests.simulation.mutants import MUTANTS
@@ -38,11 +39,17 @@ _MOST_TRACES = 3
 @subcommand("explore", __doc__)
 @click.argument("worlds", nargs=-1, metavar="[WORLD]...")
 @click.option("--list", "only_list", is_flag=True, help="Name the worlds, with executions and bounds.")
+@click.option("--table", is_flag=True, help="Print the table of docs/reliability.md.")
 @click.option("--jobs", metavar="N", type=POSITIVE, default=os.cpu_count() or 1, help="Processes (all cores).")
 @click.option("--most", metavar="N", type=POSITIVE, help="Cut a world off after so many executions.")
 @click.option("--record", is_flag=True, help="State bounds (the widest within --most) and executions anew.")
 @click.option("--mutant", metavar="NAME", help="Run a weakened product instead.")
-def explore(worlds: tuple[str, ...], only_list: bool, jobs: int, most: int | None, record: bool, mutant: str | None) -> int:
+def explore(
+    worlds: tuple[str, ...], only_list: bool, table: bool, jobs: int, most: int | None, record: bool, mutant: str | None
+) -> int:
+    if table:
+        print("\n".join(lines()))
+        return Exit.DONE
     chosen = _chosen(worlds)
     if only_list:
         return _list(chosen)

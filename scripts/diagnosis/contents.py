@@ -16,7 +16,6 @@ from balance.documents.settings import Settings
 from balance.documents.sources import Kind, Malformed, members, parse
 from scripts.diagnosis.findings import Finding, Level
 from scripts.diagnosis.sample import Sample
-from scripts.left_out import collection_of
 
 MANY = 0.1
 """Of so large a part of the documents something is no exception any more."""
@@ -69,7 +68,7 @@ def look(firestore: Firestore, settings: Settings, sample: Sample) -> Iterator[F
     else:
         yield from _of_groups(settings, sample)
     for kind in Kind:
-        collection = collection_of(layout, kind)
+        collection = layout.collection(kind)
         documents = sample.documents[kind]
         if not documents:
             yield Finding(
@@ -233,7 +232,7 @@ def _if_many(count: int, tally: Tally) -> Level:
 def _of_unit(settings: Settings, collection: str, tally: Tally) -> Iterator[Finding]:
     amounts = tally.amounts
     fractions = [amount for amount in amounts if amount != int(amount)]
-    is_minor = str(settings.unit) == "minor"
+    is_minor = settings.unit.is_minor
     if is_minor and fractions:
         yield Finding(
             Level.ERROR,

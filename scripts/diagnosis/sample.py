@@ -9,7 +9,6 @@ from balance.database.firestore import Firestore, Snapshot
 from balance.documents.layout import IN_GROUP, Layout
 from balance.documents.sources import Kind
 from scripts.deployed import some
-from scripts.left_out import collection_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ def take(firestore: Firestore, layout: Layout, size: int) -> Sample:
 
 
 def _documents(firestore: Firestore, layout: Layout, kind: Kind, groups: list[str], size: int) -> Iterator[Snapshot]:
-    collection = collection_of(layout, kind)
+    collection = layout.collection(kind)
     if IN_GROUP not in collection:
         yield from some(firestore, collection, size)
         return

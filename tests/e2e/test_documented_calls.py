@@ -65,7 +65,7 @@ def test_a_call_in_a_document_ends_well(session: Session, folder: Path, document
         "FIRESTORE_EMULATOR_HOST": session.firestore_host,
         "GOOGLE_CLOUD_PROJECT": PROJECT,
     }
-    goes_on = "balance dev" in line or "--watch" in line
+    goes_on = any(word in line for word in ("balance dev", "balance console", "--watch"))
     with subprocess.Popen(
         ["bash", "-euc", "exec " * goes_on + line],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -75,5 +75,5 @@ def test_a_call_in_a_document_ends_well(session: Session, folder: Path, document
             assert process.stdout.readline()
             os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=100)
-    # Ctrl-C is how `balance dev` ends; --watch is interrupted by it.
+    # Ctrl-C is how `balance dev` and `balance console` end; --watch is interrupted by it.
     assert process.returncode == (130 if "--watch" in line else 0), f"{document}: {line}\n{out[-2000:]}\n{err[-2000:]}"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,6 +32,10 @@ class Server:
         self.admin_url = admin_url
         self.environment = {**os.environ, "FIRESTORE_EMULATOR_HOST": host, "GOOGLE_CLOUD_PROJECT": PROJECT}
 
+    @property
+    def port(self) -> str:
+        return self.environment["FIRESTORE_EMULATOR_HOST"].rpartition(":")[2]
+
     def client(self) -> firestore.Client:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FIRESTORE_EMULATOR_HOST", self.environment["FIRESTORE_EMULATOR_HOST"])
@@ -52,14 +56,21 @@ class Server:
         return found
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    command = [sys.executable, "-m", "emulator", "--port", "0", "--project", PROJECT, "--seed", "7"]
+@contextmanager
+def running(port: str = "0") -> Iterator[Server]:
+    """A server until the end of the block, on any port or on this one."""
+    command = [sys.executable, "-m", "emulator", "--port", port, "--admin-port", "0", "--project", PROJECT, "--seed", "7"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         where = json.loads(process.stdout.readline())
         yield Server(where["firestoreHost"], where["adminUrl"])
         process.terminate()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running() as found:
+        yield found
 
 
 class Seen:
@@ -211,6 +222,20 @@ def test_a_resumed_stream_misses_nothing_and_sends_only_what_changed(server: Ser
         server.set_faults()
         eventually(lambda: seen.has({"n": 2}, [("i20", 20), ("i14", 14), ("i13", 13), ("i10", 10)]), "the snapshot after")
     assert server.statistics()["documentReads"] - before <= 4, "what had not changed was sent again"
+
+
+@each_client
+def test_a_server_that_starts_anew_without_its_data_is_followed(subscriber: Subscriber) -> None:
+    with ExitStack() as stack:
+        with running() as first:
+            first.client().document("groups/g").set({"n": 1})
+            first.client().document("items/i10").set({"n": 10})
+            seen = stack.enter_context(subscriber(first))
+            eventually(lambda: seen.has({"n": 1}, [("i10", 10)]), "the first snapshot")
+        with running(first.port) as second:
+            second.client().document("items/i11").set({"n": 11})
+            eventually(lambda: seen.has(None, [("i11", 11)]), "the snapshot of the new server")
+            stack.close()
 
 
 def test_a_web_app_writes_on_its_stream(server: Server) -> None:

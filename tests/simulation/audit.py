@@ -107,15 +107,19 @@ class Audit:
 
     def check_writer(self, group: str, change: Change, together: Sequence[Change], *, may_lower: bool) -> None:
         """Raises Discrepancy when a balance was not written by the code of its version, or replaces a newer one's."""
-        was, is_now = (_version(self._read(side)) if side is not None else 0 for side in (change.before, change.after))
-        if is_now == 0:
+        was, is_now = (self._read(side) if side is not None else {} for side in (change.before, change.after))
+        version = _version(is_now)
+        if version == 0:
             return
-        if is_now < was and not may_lower:
-            raise Discrepancy(f"the balance of {group}: version {was} was overwritten by version {is_now}")
+        if (version, _epoch(is_now)) < (_version(was), _epoch(was)) and not may_lower:
+            raise Discrepancy(
+                f"the balance of {group}: version {_version(was)} of epoch {_epoch(was)} was overwritten by version {version} "
+                f"of epoch {_epoch(is_now)}"
+            )
         for other in together:
             record = other.after if "/balanceEvents/" in other.name else None
-            if record is not None and _version(self._read(record)) != is_now:
-                raise Discrepancy(f"the balance of {group} is of version {is_now}, but its record of another")
+            if record is not None and _version(self._read(record)) != version:
+                raise Discrepancy(f"the balance of {group} is of version {version}, but its record of another")
 
     def check(self, group: str, stored: StoredBalance, *, with_faults: bool = True) -> None:
         """Raises Discrepancy when a balance is not what the documents say, by the rules of the version that wrote it."""
@@ -147,8 +151,7 @@ class Audit:
     def epoch(self, group: str) -> int:
         """The epoch in which a group's balance was written; -1 when there is none, or it says none."""
         document = self.documents.get(f"groups/{group}/metadata/balance")
-        rules = None if document is None else self._read(document).get("rules")
-        return int(rules.partition(":")[0]) if isinstance(rules, str) else -1
+        return -1 if document is None else _epoch(self._read(document))
 
     def check_count(self, group: str, stored: StoredBalance) -> None:
         """Raises Discrepancy when a balance of the group as it stands does not count the faults that stand."""
@@ -204,3 +207,8 @@ class Audit:
 def _version(fields: Fields) -> int:
     version = fields.get("version")
     return version if type(version) is int else 0
+
+
+def _epoch(fields: Fields) -> int:
+    rules = fields.get("rules")
+    return int(rules.partition(":")[0]) if isinstance(rules, str) else -1

@@ -38,12 +38,12 @@ class Hands:
                 delay_us += int(random.random() * pace_us)
                 simulation.scheduler.after(delay_us, partial(app.delete, path))
             if paths and lists_again and not stops and not is_first:
-                simulation.scheduler.after(delay_us + 1_000, partial(delete_all, False))
+                simulation.scheduler.after(delay_us + 20_000, partial(delete_all, False))
             return delay_us
 
         took_us = delete_all(True)
         if lists_again and not stops:
-            simulation.scheduler.after(took_us + 1_000, partial(delete_all, False))
+            simulation.scheduler.after(took_us + 20_000, partial(delete_all, False))
         if random.random() < 0.7:
             back_us = int(random.random() ** 2 * (2 * took_us + 3 * SECOND_US))
             simulation.scheduler.after(back_us, partial(app.create_group, group))

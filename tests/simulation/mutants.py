@@ -1,7 +1,8 @@
 """The ways in which the protocol could be weakened, each as edits to the product's source.
 
-`killed_by` are seeds with which the simulator once caught it: the gate starts there, and goes on to others when the schedules
-of these seeds have changed.
+What catches it: `worlds` of the explorer, where every interleaving is tried; `killed_by`, seeds with which the random simulator
+once caught it (the gate starts there, and goes on to others when the schedules of these seeds have changed); or `tests`, where
+neither runs the code in question.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,17 @@ class Mutant:
     weakening: str
     edits: tuple[Edit, ...]
     killed_by: tuple[int, ...] = ()
+    worlds: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+
+    @property
+    def caught_by(self) -> str:
+        """What catches it, for the documentation."""
+        if self.worlds:
+            return "explorer: " + "; ".join(self.worlds)
+        if self.tests:
+            return "tests: " + ", ".join(f"`{test}`" for test in self.tests)
+        return "random: " + (", ".join(map(str, self.killed_by)) or "searched")
 
 
 _WRITES = "    return [write, *creations], after\n"
@@ -259,8 +271,8 @@ MUTANTS = (
             ),
             Edit(
                 "protocol.faults",
-                "    kind: Kind\n    source: str\n",
-                "    kind: Kind\n    source: str\n    event: Any = None\n",
+                "    kind: Kind | None\n    source: str\n",
+                "    kind: Kind | None\n    source: str\n    event: Any = None\n",
             ),
             Edit(
                 "protocol.faults",
@@ -391,6 +403,7 @@ MUTANTS = (
         "no-update-time",
         "a commit without locks does not ask that the balance stands as it was read",
         (Edit("protocol.optimistic", "balance, update_time=update_time)", "balance, update_time=None)"),),
+        killed_by=(3, 6, 24),
     ),
     Mutant(
         "records-may-exist",
@@ -403,6 +416,7 @@ MUTANTS = (
                 "[Set(w.path, w.fields) if isinstance(w, Create) else w for plan in plans.values() for w in plan.writes]",
             ),
         ),
+        killed_by=(3, 9, 24),
     ),
     Mutant(
         "failed-commit-done",
@@ -416,6 +430,7 @@ MUTANTS = (
                 "        committed_at = next(iter(plans.values())).after.as_of\n",
             ),
         ),
+        killed_by=(3, 6, 9),
     ),
     Mutant(
         "memory-trusted",
@@ -427,6 +442,7 @@ MUTANTS = (
                 "kept.stored, None, kept.update_time)",
             ),
         ),
+        killed_by=(3, 6, 55),
     ),
     Mutant(
         "memory-kept",
@@ -438,5 +454,95 @@ MUTANTS = (
                 "        pass\n    except (TransientError",
             ),
         ),
+        killed_by=(3, 6, 24),
+    ),
+    Mutant(
+        "records-read-outside",
+        "a rebuild reads the newer records outside its transaction",
+        (Edit("protocol.rebuild", "records_since(attempt.query, ", "records_since(attempt._firestore.query, "),),
+        worlds=("no balance, switched on, rebuild",),
+    ),
+    Mutant(
+        "group-not-read-again",
+        "a rebuild does not look at the group again at its end",
+        (
+            Edit(
+                "protocol.rebuild",
+                "if present.create_time is None or present.create_time != group.create_time:",
+                "if False:",
+            ),
+            Edit("protocol.rebuild", "as_of, present.create_time, fault_count", "as_of, group.create_time, fault_count"),
+        ),
+        worlds=("group deleted, rebuild (one listing)",),
+    ),
+    Mutant(
+        "balance-not-missed",
+        "a rebuild does not notice that the balance that stood at its snapshot is gone",
+        (Edit("protocol.rebuild", "if stood.fields is not None and stored.fields is None:", "if False:"),),
+        worlds=("balance and records deleted by hand, rebuild",),
+    ),
+    Mutant(
+        "gap-read-outside",
+        "while updates are off, the balance is read outside the transaction",
+        (
+            Edit(
+                "protocol.gaps",
+                "        stored, *recorded = attempt.get(",
+                "        attempt.get([record_paths[0] + '-'])\n        stored, *recorded = attempt._firestore.get(",
+            ),
+        ),
+        worlds=("no balance, switched on, rebuild",),
+    ),
+    Mutant(
+        "record-of-any-version",
+        "a rebuild adds what a record of another version says",
+        (Edit("documents.records", "(self.version, self.rules) == mine", "True"),),
+        worlds=("older and newer rules, rebuild",),
+    ),
+    Mutant(
+        "future-as-of-current",
+        "a balance whose asOf is a time to come is added to",
+        (Edit("documents.judgement", "if stored.as_of > document.read_time:", "if False:"),),
+        worlds=("asOf bent into the future",),
+    ),
+    Mutant(
+        "detail-never-lowered",
+        "a balance that no longer fits its document keeps its level of detail",
+        (
+            Edit(
+                "documents.balances", "return after if _fits_as_before(balance, after, delta) else", "return after if True else"
+            ),
+        ),
+        killed_by=(365, 1549),
+    ),
+    Mutant(
+        "no-applied-at-margin",
+        "a rebuild takes the server's time in a record for that of its commit",
+        (Edit("protocol.rebuild", "APPLIED_AT_MARGIN = timedelta(minutes=1)", "APPLIED_AT_MARGIN = timedelta(0)"),),
+        killed_by=(40, 88),
+    ),
+    Mutant(
+        "lower-epoch-accepted",
+        "a delta is added to a balance of a lower epoch",
+        (Edit("documents.judgement", 'return "" if theirs == mine else', 'return "" if True else'),),
+        worlds=("reinstalled",),
+    ),
+    Mutant(
+        "higher-epoch-accepted",
+        "code of a lower epoch does not stand back",
+        (Edit("documents.judgement", "if epoch is not None and epoch > settings.epoch:", "if False:"),),
+        worlds=("lower and higher epoch",),
+    ),
+    Mutant(
+        "reconcile-at-present",
+        "the nightly check reads the records as they are, not as of its instant",
+        (
+            Edit(
+                "operations.reconcile",
+                "lambda query: firestore.query(query, read_time=now)",
+                "lambda query: firestore.query(query)",
+            ),
+        ),
+        worlds=("two documents, nightly check",),
     ),
 )

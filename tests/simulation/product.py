@@ -80,7 +80,7 @@ _PACKAGES = {
 def product(*, later: bool = False, new_rules: bool = False, small: bool = False, edits: tuple[Edit, ...] = ()) -> Product:
     """A copy of the product: with edits, of the version after this one, perhaps with a currency more, or with a low limit."""
     all_edits = [*edits, *(_LATER if later else ()), *(_NEW_RULES if later and new_rules else ()), *(_SMALL if small else ())]
-    with _fresh_package(_Editor(all_edits)):
+    with _fresh_package(Editor(all_edits)):
         modules = {
             name: importlib.import_module(f"balance.{package}.{name}") for package, names in _PACKAGES.items() for name in names
         }
@@ -102,7 +102,7 @@ def settings_of(copy: Product, *, nested: bool = False, minor_units: bool = Fals
 
 
 @contextmanager
-def _fresh_package(editor: "_Editor") -> Iterator[None]:
+def _fresh_package(editor: "Editor") -> Iterator[None]:
     """Within, `import balance` reads the files anew; what was imported before stays untouched."""
     kept = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "balance"}
     for name in kept:
@@ -117,7 +117,7 @@ def _fresh_package(editor: "_Editor") -> Iterator[None]:
         sys.modules.update(kept)
 
 
-class _Editor(importlib.abc.MetaPathFinder):
+class Editor(importlib.abc.MetaPathFinder):
     """Finds the package's modules as always, and edits the source of some."""
 
     def __init__(self, edits: Sequence[Edit]) -> None:

@@ -8,6 +8,7 @@ drains, the auditor compares every balance and fault with the documents, and eve
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Any
@@ -147,11 +148,13 @@ class Simulation:
         self._is_redelivering = False
         self.may_rebuild: set[str] = set()
         """Groups for which a redelivery may be answered by a rebuild."""
+        self._is_expiring = False
+        """Records are being deleted because they have outlived their time."""
         self.epoch = 0
         self.is_away = False
         """The system has been taken away: there are no triggers."""
-        self.may_drift: set[str] = set()
-        """Groups of which the nightly check may find something."""
+        self._lost_records: set[tuple[str, datetime | None]] = set()
+        """Groups, each with its creation, of which somebody deleted records. Until a rebuild a redelivery may count twice."""
         self._launched = 0
 
     def run(self) -> Figures:
@@ -305,11 +308,17 @@ class Simulation:
     def _expire(self) -> None:
         """Delete some of the records that have outlived their time."""
         now_s = self.scheduler.now_us // SECOND_US
+        self._is_expiring = True
         for path, document in self.audit.collection("balanceEvents"):
             if document.fields["expireAt"].timestamp_value.seconds < now_s and self.random.random() < 0.7:
                 if self.log:
                     self.log("ttl", f"deletes {path}, the record of {document.fields['source'].string_value}")
                 self.network.post([_WritePb(delete=document.name)])
+        self._is_expiring = False
+
+    def _has_lost_records(self, group: str) -> bool:
+        """Whether somebody has deleted records of the group as it stands."""
+        return (group, self.audit.created(group)) in self._lost_records
 
     # Processes
 
@@ -466,6 +475,8 @@ class Simulation:
             segments = path.split("/")
             if segments[-2] in ("expenses", "settlements"):
                 self._emit(change, path)
+            elif segments[-2] == "balanceEvents" and change.after is None and not self._is_expiring:
+                self._lost_records.add((segments[1], self.audit.created(segments[1])))
             elif segments[-2] == "metadata":
                 self._on_balance(segments[1], change, changes)
             elif len(segments) == 2 and segments[0] == "groups" and (change.before is None or change.after is None):
@@ -577,11 +588,12 @@ class Simulation:
         self.figures.outcomes[outcome] += 1
         if not self._is_redelivering or outcome in ("DUPLICATE", "ALREADY_INCLUDED", "NO_CHANGE", "FAULT", "GROUP_GONE"):
             return
-        # Every existing group holds it. Only where that can no longer be told may the answer be a rebuild. What is left of a
-        # gone group's balance was not repaired: it may lack an event that was lost, or one in which an earlier version saw no
-        # money.
-        was_missed = event.was_lost or self.profile.new_rules
-        if (outcome == "REBUILT" and group in self.may_rebuild) or (was_missed and group not in self.audit.existing_groups()):
+        # Every existing group holds it, unless it comes for the first time: a balance may be right without two lost events that
+        # cancel each other. Where it can no longer be told whether it does, the answer may be a rebuild. What is left of a gone
+        # group's balance was not repaired: an earlier version may have seen no money in an event.
+        if event.was_lost or (outcome == "REBUILT" and group in self.may_rebuild):
+            return
+        if self.profile.new_rules and group not in self.audit.existing_groups():
             return
         self.violation = self.violation or Discrepancy(f"event {event.number} was redelivered, and {outcome} in {group}")
 
@@ -600,7 +612,7 @@ class Simulation:
         """Without any repair: right, or known not to be."""
         profile = self.profile
         for group in self.audit.existing_groups():
-            if profile.loses_events or group in self.tampered:
+            if profile.loses_events or group in self.tampered or self._has_lost_records(group):
                 continue
             stored = self.audit.balance(group)
             if profile.reinstalls and (stored is None or self.audit.epoch(group) < self.epoch or group in self.was_gone):
@@ -638,7 +650,7 @@ class Simulation:
             try:
                 report = reconcile.check(process.firestore, process.keeper.settings, group)
                 self._judge_report(group, report, is_right=is_right, is_last=is_last)
-                if report.state in reconcile.REPAIRABLE:
+                if report.state in reconcile.REPAIRABLE or (is_last and self._has_lost_records(group)):
                     reconcile.repair(process.firestore, process.keeper, group)
             except (process.product.firestore.TransientError, process.product.changes.NewerVersion) as error:
                 if self.log:
@@ -665,6 +677,7 @@ class Simulation:
             self.log("nightly", f"{group}: {state}, {'; '.join(map(str, report.differences))}")
         excused = (
             group in self.tampered
+            or self._has_lost_records(group)
             or self.profile.loses_events
             or self.profile.new_rules
             or self.profile.reinstalls

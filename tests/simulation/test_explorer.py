@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.explorer import stated, trace
+from tests.simulation.explorer import stated, table, trace
 from tests.simulation.explorer.exploration import Exploration, Mode
 from tests.simulation.explorer.world import CRASH, READ_FAILS, UNKNOWN_OUTCOME, Code, Rebuild, Switch, World
 from tests.simulation.explorer.worlds import SETTLED, SWITCHED, WORLDS, app, expense, no_expense
@@ -94,6 +94,11 @@ def test_no_interleaving_goes_wrong(name: str) -> None:
 
 def test_what_is_stated_is_of_a_world() -> None:
     assert stated.all_worlds().keys() <= WORLDS.keys()
+
+
+def test_the_documentation_has_the_table_of_worlds() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert "\n".join(table.lines()) in text, "put the output of `balance explore --table` there"
 
 
 def test_a_failure_is_told_with_the_fewest_switches() -> None:

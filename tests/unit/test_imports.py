@@ -40,18 +40,23 @@ def imports() -> dict[str, set[str]]:
     found = {}
     for path in [ROOT / "main.py", *sorted((ROOT / "balance").rglob("*.py"))]:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        found[name] = {
-            target
-            for node in ast.walk(ast.parse(path.read_text()))
-            for target in (
-                [alias.name for alias in node.names]
-                if isinstance(node, ast.Import)
-                else [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-        }
+        found[name] = named_in(path)
     return found
+
+
+def named_in(path: Path) -> set[str]:
+    """What a source file names in an import, anywhere in it."""
+    return {
+        target
+        for node in ast.walk(ast.parse(path.read_text()))
+        for target in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
 
 
 def package(name: str) -> str | None:
@@ -128,7 +133,9 @@ def test_arrows_point_one_way() -> None:
 def test_nothing_imports_the_entry_points_and_the_product_knows_neither_tests_nor_tools() -> None:
     for name, targets in imports().items():
         assert not {
-            target for target in targets if target.split(".")[0] in {"main", "tests", "scripts", "emulator", "runner"}
+            target
+            for target in targets
+            if target.split(".")[0] in {"main", "tests", "scripts", "emulator", "runner", "console"}
         }, name
 
 
@@ -137,3 +144,16 @@ def test_loading_the_functions_needs_no_credentials_and_starts_nothing_heavy() -
     found = loaded("main", inherited | {"HOME": "/nonexistent", "GOOGLE_APPLICATION_CREDENTIALS": "/nonexistent.json"})
     assert not found & {"firebase_admin", "pydantic", "iso4217", "google.cloud.firestore"}
     assert not {name for name in found if name in {"balance.functions.api", "balance.functions.nightly"}}
+
+
+def test_the_console_imports_operations_and_below_and_nothing_but_its_command_imports_it() -> None:
+    for path in sorted((ROOT / "console").rglob("*.py")):
+        above = {"balance.functions", "main", "tests", "bench"}
+        assert not {target for target in named_in(path) if any(f"{target}.".startswith(f"{name}.") for name in above)}, path
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("balance", "emulator", "runner", "scripts", "bench", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+        if any(target.split(".")[0] == "console" for target in named_in(path))
+    }
+    assert importers == {"scripts/console.py"}

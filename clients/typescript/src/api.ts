@@ -16,8 +16,8 @@ export interface BalanceAnswer {
   detail: "pairs" | "nets";
   /** "recalculated": the stored balance was of no use. */
   source: "precomputed" | "recalculated";
-  /** How many expenses and settlements of the group cannot be understood and are in no sum. Undefined: functions of version 1. */
-  faults?: number;
+  /** How many expenses and settlements of the group cannot be understood and are in no sum. */
+  faults: number;
   /** Only when writes were asked for: whether the balance holds them. */
   includes?: Record<string, boolean>;
 }
@@ -41,8 +41,10 @@ export interface Explanation {
   to: { uid: string };
   asOf: string;
   /** As in `BalanceAnswer`. */
-  faults?: number;
+  faults: number;
   byCurrency: Record<string, ExplainedCurrency>;
+  /** What to give as `pageToken` for earlier transactions; null when there are none. */
+  nextPageToken: string | null;
 }
 
 export interface ExplainedCurrency {
@@ -60,9 +62,9 @@ export interface ExplainedPair {
   from: { uid: string };
   to: { uid: string };
   amount: Amount;
-  /** The latest of them, latest first. `amount`: by how much `from` owes `to` more because of it; negative for less. */
+  /** Those on this page, the latest first. `amount`: by how much `from` owes `to` more because of it; negative for less. */
   transactions: { kind: "expense" | "settlement"; source: string; amount: Amount; updatedAt: string }[];
-  /** Those that are not listed. */
+  /** Those of later pages. */
   leftOut: { count: number; amount: Amount };
 }
 
@@ -82,6 +84,10 @@ export interface Totals {
   byCurrency: Record<string, Total>;
   /** By the other's uid and by currency: what is between the caller and that person. */
   byPerson: Record<string, Record<string, Total>>;
+  /** Groups too large to store who owes whom: they count by currency only. */
+  withoutPairs: string[];
+  /** How many expenses and settlements of these groups cannot be understood and are in no sum. */
+  faults: number;
   /** Groups that cannot be read at the moment: they are in no figure. */
   unreadable: { groupId: string; error: { code: string; message: string } }[];
 }
@@ -129,6 +135,12 @@ export interface CallOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** For a call that answers page by page. */
+export interface PageOptions extends CallOptions {
+  pageSize?: number | undefined;
+  pageToken?: string | undefined;
+}
+
 /** The calls of the API. */
 export interface BalanceApi {
   /**
@@ -139,9 +151,9 @@ export interface BalanceApi {
    */
   balance(groupId: string, options?: CallOptions & { includes?: string[] | undefined }): Promise<Answer<BalanceAnswer>>;
   /** Why one user owes another. Reads the group's whole history: for a page that somebody opens. */
-  explain(groupId: string, from: string, to: string, options?: CallOptions): Promise<Answer<Explanation>>;
+  explain(groupId: string, from: string, to: string, options?: PageOptions): Promise<Answer<Explanation>>;
   /** The caller's groups in the order of their ids, a page at a time. */
-  balances(options?: CallOptions & { pageSize?: number | undefined; pageToken?: string | undefined }): Promise<Answer<GroupPage>>;
+  balances(options?: PageOptions): Promise<Answer<GroupPage>>;
   /** What the caller owes and is owed over all groups, by currency, and by person and currency. */
   totals(options?: CallOptions): Promise<Answer<Totals>>;
 }
@@ -156,12 +168,17 @@ export function balanceApi(api: ApiOptions): BalanceApi {
   return {
     balance: (groupId, options = {}) =>
       get(["groups", groupId, "balance"], (options.includes ?? []).map((value) => ["includes", value]), options),
-    explain: (groupId, from, to, options = {}) => get(["groups", groupId, "explain"], [["from", from], ["to", to]], options),
-    balances: (options = {}) =>
-      get(["balances"], [["pageSize", options.pageSize?.toString()], ["pageToken", options.pageToken]], options),
+    explain: (groupId, from, to, options = {}) =>
+      get(["groups", groupId, "explain"], [["from", from], ["to", to], ...pageOf(options)], options),
+    balances: (options = {}) => get(["balances"], pageOf(options), options),
     totals: (options = {}) => get(["totals"], [], options),
   };
 }
+
+const pageOf = (options: PageOptions): [string, string | undefined][] => [
+  ["pageSize", options.pageSize?.toString()],
+  ["pageToken", options.pageToken],
+];
 
 /**
  * What to ask for in `includes`.

@@ -1,4 +1,4 @@
-/** What the client and the functions must agree on. Written by `python -m scripts.update_client`; do not edit. */
+/** What the client and the functions must agree on. Written by `balance client-contract`; do not edit. */
 
 /** The version of the balance document that this package was made for; the functions write it to `version`. */
 export const VERSION = 2;

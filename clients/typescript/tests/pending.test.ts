@@ -56,7 +56,7 @@ test("an answer gives a mark only when it holds all that was asked for", () => {
     version: 1,
     asOf: textOf(seconds(1000, 7)),
     detail: "pairs",
-    source: "precomputed",
+    faults: 0, source: "precomputed",
   };
   assert.equal(markOf(answer), undefined);
   assert.equal(markOf({ ...answer, includes: { "expenses/e1@latest": true, "expenses/e2@latest": false } }), undefined);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
@@ -206,6 +207,30 @@ def test_chaos_can_be_set_while_running(clean: Emulator, function: Function) -> 
     assert len(function.events) == 12
 
 
+def test_events_can_be_watched_held_sent_copied_and_dropped(clean: Emulator, function: Function) -> None:
+    clean.ok("POST", "/triggers", {"pattern": "a/{b}", "url": function.url})
+    since = clean.ok("GET", "/deliveries")["revision"]
+    clean.ok("PUT", "/holding", {"holding": True})
+    clean.client().document("a/b").set({"x": 1})
+    clean.client().document("a/c").set({"x": 1})
+    listed = clean.ok("GET", f"/deliveries?after={since}&waitSeconds=5&bodies=true")
+    assert listed["holding"] is True
+    first, second = listed["deliveries"]
+    assert (first["document"], first["state"], second["state"]) == ("a/b", "held", "held")
+    assert DocumentEventData.pb().FromString(base64.b64decode(first["body"])).value.fields["x"].integer_value == 1
+    clean.ok("POST", f"/deliveries/{first['number']}/send", {"delayMs": 1})
+    clean.ok("POST", f"/deliveries/{second['number']}/drop")
+    clean.ok("POST", "/drain")
+    assert len(function.events) == 1
+    clean.ok("POST", f"/deliveries/{second['number']}/copy", {"otherId": True})
+    clean.ok("PUT", "/holding", {"holding": False})
+    clean.ok("POST", "/drain")
+    assert len(function.events) == 2
+    assert clean.call("POST", f"/deliveries/{first['number']}/drop")[0] == 409
+    assert clean.call("POST", "/deliveries/987654/drop")[0] == 404
+    assert clean.call("GET", "/deliveries?after=x")[1]["error"]["field"] == "after"
+
+
 def test_injected_faults_reach_the_client(clean: Emulator) -> None:
     reference = clean.client().document("a/b")
     fault = {"rpc": "Commit", "code": "DEADLINE_EXCEEDED", "moment": "after", "count": 1}
@@ -224,7 +249,7 @@ def test_queries_are_held_to_an_index_file(tmp_path: Path) -> None:
     with emulator("--indexes", str(file)) as running:
         equal = running.client().collection("c").where(filter=firestore.FieldFilter("a", "==", 1))
         assert list(equal.order_by("b").stream()) == []
-        with pytest.raises(exceptions.FailedPrecondition, match=r'requires an index[^z]*"z"'):
+        with pytest.raises(exceptions.FailedPrecondition, match=r'requires an index.*"z"'):
             list(equal.order_by("z").stream())
         with pytest.raises(exceptions.FailedPrecondition):
             equal.order_by("z").count().get()
@@ -351,9 +376,6 @@ def test_a_port_that_is_taken_is_an_error_with_a_message() -> None:
     [
         (["--port", "99999"], "99999"),
         (["--lock-timeout", "-1"], "--lock-timeout"),
-        (["--lock-timeout", "0"], "--lock-timeout"),
-        (["--contention-memory", "-1"], "--contention-memory"),
-        (["--contention-memory", ""], "--contention-memory"),
         (["--trigger", "expenses=http://127.0.0.1/"], "collection"),
         (["--trigger", "a/{b}"], "PATTERN=URL"),
         (["--mode", "none"], "--mode"),

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from runner.control import Control
+from runner.log_lines import LogLines
 from tests.integration.emulator.test_admin import Emulator, emulator
 
 TRIGGER = {"pattern": "expenses/{id}", "url": "http://127.0.0.1:9/steal"}
@@ -79,7 +80,7 @@ def test_the_token_may_be_chosen() -> None:
 def test_a_web_page_cannot_run_a_file_through_the_runner() -> None:
     async def attack() -> list[int]:
         async with aiohttp.ClientSession() as session:
-            control = Control(lambda: {"name": "runner"}, session)
+            control = Control(lambda: {"name": "runner"}, session, LogLines())
             root = f"http://127.0.0.1:{await control.start(0)}"
             url = f"{root}/{control.token}/functions/f/environment"
             order = {"PYTHONPATH": "/tmp/attack"}

@@ -37,10 +37,14 @@ CONFIG: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
-# Which writes may be asked for depends on settings and on the time of day, which the description cannot know.
+# Which writes may be asked for depends on settings and on the time of day; a page token is one that was given. The description
+# cannot know either.
 MAY_BE_REFUSED = """
 [[operations]]
 include-name = "GET /groups/{groupId}/balance"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "429", "5xx"]
+[[operations]]
+include-name = "GET /groups/{groupId}/explain"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "429", "5xx"]
 """
 

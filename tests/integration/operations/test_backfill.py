@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ def test_what_is_current_is_left_alone_and_what_is_not_is_rebuilt(app: Deploymen
     app.client.document("groups/g0004/metadata/balance").delete()
     app.client.document("groups/g0005").delete()
     app.group("g0005")  # another group under the same id
-    app.client.document("groups/g0006/metadata/balance").update({"rules": "0:other"})
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    app.client.document("groups/g0006/metadata/balance").update({"rules": "0:other", "lastUpdatedAt": long_ago})
     code, summary, _ = run(capsys)
     assert (code, summary["skipped"], summary["rebuilt"]) == (0, 2, 5)
     assert summary["were"] == {"stale": 3, "corrupt": 1, "missing": 1}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 
-from tests.simulation.explorer.exploration import Exploration, Report
+from tests.simulation.explorer.exploration import Exploration, Failed, Report
 from tests.simulation.explorer.world import World
 from tests.simulation.explorer.worlds import WORLDS
 from tests.simulation.product import Edit
@@ -40,6 +40,18 @@ def _explore_widest(name: str, *, most: int | None) -> Report:
             break
     assert report is not None, "there are bounds"
     return report
+
+
+def catch(edits: tuple[Edit, ...], world: World, most: int) -> Failed | None:
+    """A failure of a weakened product in a world, with as few preemptions as will do; None when none is found.
+
+    What is wrong mostly shows with one or two preemptions, and there are few executions with so few. `most` is for each bound.
+    """
+    for bound in reversed(BOUNDS):
+        report = Exploration(replace(world, preemptions=bound), edits=edits).run(most=most, stops_at_failure=True)
+        if report.failed:
+            return next(iter(report.failed.values()))
+    return None
 
 
 def _ignore_interrupts() -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
+from google.cloud.firestore_v1 import types
 from greenlet import getcurrent, greenlet
 
 from emulator.changes import Change
@@ -31,9 +32,11 @@ from tests.simulation.explorer.world import (
     BALANCE,
     GROUP,
     Actor,
+    Bend,
     Client,
     Code,
     DeleteGroup,
+    DeleteRecords,
     Expire,
     Failure,
     NightlyCheck,
@@ -47,7 +50,7 @@ from tests.simulation.explorer.world import (
     Write,
 )
 from tests.simulation.product import Edit, product, settings_of
-from tests.simulation.profile import START_US
+from tests.simulation.profile import SECOND_US, START_US
 from tests.simulation.translation import DATABASE, ROOT
 from tests.simulation.values import Reader, to_time
 
@@ -248,6 +251,8 @@ class Execution:
         self._touched = _Touched()
         self._writes: Counter[str] = Counter()
         self._dying: list[Thread] = []
+        self._bent: Any = None
+        """What somebody has made of a balance."""
         self.is_over = False
         """The actors are ended where they stand."""
         self._may_lower = any(isinstance(actor, Rebuild) and actor.force for actor in world.actors)
@@ -515,8 +520,14 @@ class Execution:
 
     def _prepare(self, step: Step, name: str) -> None:
         match step:
-            case Write() | DeleteGroup():
+            case Write() | DeleteGroup() | DeleteRecords():
                 self.spawn(name, partial(self._do, step))
+            case Bend(field, us):
+                message = types.Write.pb()()
+                message.update.CopyFrom(self.audit.documents[BALANCE])
+                message.update.fields[field].timestamp_value.seconds = us // SECOND_US
+                self._bent = message.update.fields
+                self.engine.commit([message])
             case Pause(us):
                 self._clock_us += us
             case Expire():
@@ -538,15 +549,19 @@ class Execution:
             case NightlyCheck(process):
                 self._check(process_name=process)
 
-    def _do_all(self, steps: Sequence[Write | DeleteGroup]) -> None:
+    def _do_all(self, steps: Sequence[Write | DeleteGroup | DeleteRecords]) -> None:
         for step in steps:
             self._do(step)
 
-    def _do(self, step: Write | DeleteGroup) -> None:
+    def _do(self, step: Write | DeleteGroup | DeleteRecords) -> None:
         if isinstance(step, Write):
             self._write(step)
-        else:
+        elif isinstance(step, DeleteGroup):
             self._delete_group(step)
+        else:
+            for path in self._list_below(f"groups/{GROUP}"):
+                if "/balanceEvents/" in path:
+                    self._write(Write(path, None))
 
     def _write(self, write: Write) -> None:
         document = ROOT + write.path
@@ -713,6 +728,8 @@ class Execution:
                 self._check_balance(change, changes)
 
     def _check_balance(self, change: Change, together: Sequence[Change]) -> None:
+        if change.after is None or change.after.fields == self._bent:
+            return
         try:
             stored = self.audit.check_commit(GROUP, change.after)
             if stored.version and not self.world.processes and self.audit.existing_groups():

@@ -61,6 +61,19 @@ class DeleteGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteRecords:
+    """Deletes the records of the group as they are listed, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bend:
+    """Somebody sets a time of the balance: only before the actors begin."""
+
+    field: str
+    us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Time passes: only before the actors begin."""
 
@@ -77,14 +90,14 @@ class Repair:
     """A rebuild: only before the actors begin."""
 
 
-Step = Write | DeleteGroup | Pause | Expire | Repair
+Step = Write | DeleteGroup | DeleteRecords | Bend | Pause | Expire | Repair
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
     """The app: does one step after the other."""
 
-    steps: tuple[Write | DeleteGroup, ...]
+    steps: tuple[Write | DeleteGroup | DeleteRecords, ...]
     name: str = "app"
 
 

@@ -13,9 +13,11 @@ from tests.simulation.explorer.world import (
     GROUP,
     READ_FAILS,
     UNKNOWN_OUTCOME,
+    Bend,
     Client,
     Code,
     DeleteGroup,
+    DeleteRecords,
     Expire,
     NightlyCheck,
     Pause,
@@ -27,7 +29,7 @@ from tests.simulation.explorer.world import (
     Write,
 )
 from tests.simulation.product import LATER_CURRENCY
-from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US
+from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, START_US
 
 THE_GROUP = Write(f"groups/{GROUP}", {"members": ["ana", "bo"]})
 
@@ -183,6 +185,16 @@ def _switches() -> Iterator[World]:
         may_be=SWITCHED,
     )
     yield World(
+        name="no balance, switched on, rebuild",
+        about="updates are off at first, so that there is no balance to be marked",
+        before=EMPTY,
+        actors=(app(expense(1)), Switch("A", (True,)), Rebuild()),
+        delivered_to={"group#1": "A", "e1#1": "A"},
+        processes={"A": Code(updates_on=False)},
+        reads_switch=True,
+        may_be=SWITCHED,
+    )
+    yield World(
         name="edit, switched off, rebuild",
         about="updates are turned off where the edit goes",
         before=SETTLED,
@@ -268,6 +280,17 @@ def _versions() -> Iterator[World]:
         about="the newer code understands a currency more",
         before=SETTLED,
         actors=(app(expense(5)), app(expense(1, "e2", currency=LATER_CURRENCY), name="app 2")),
+        delivered_to=older,
+        processes=OLD,
+        final=Code(is_later=True, new_rules=True),
+        may_be=frozenset({State.OLDER}),
+    )
+
+    yield World(
+        name="older and newer rules, rebuild",
+        about="older code processes an edit to the new currency, while newer code rebuilds",
+        before=SETTLED,
+        actors=(app(expense(5, currency=LATER_CURRENCY)), Rebuild()),
         delivered_to=older,
         processes=OLD,
         final=Code(is_later=True, new_rules=True),
@@ -400,6 +423,24 @@ def _more_groups() -> Iterator[World]:
     )
 
 
+def _hands() -> Iterator[World]:
+    balance = f"groups/{GROUP}/metadata/balance"
+    yield World(
+        name="balance and records deleted by hand, rebuild",
+        about="somebody deletes the balance, then the records, while an event comes, under a rebuild",
+        before=SETTLED,
+        actors=(app(expense(5)), Client((Write(balance, None), DeleteRecords()), name="hand"), Rebuild()),
+        may_be=frozenset({State.ABSENT}),
+    )
+    yield World(
+        name="asOf bent into the future",
+        about="somebody sets asOf to a time to come, then an edit's event comes",
+        before=(*SETTLED, Bend("asOf", START_US + 30 * DAY_US)),
+        actors=(app(expense(5)),),
+        may_be=frozenset({State.OLDER}),
+    )
+
+
 def _epochs() -> Iterator[World]:
     missed = (*SETTLED, expense(5))
     yield World(
@@ -427,7 +468,7 @@ def _epochs() -> Iterator[World]:
 def _all() -> Iterator[World]:
     plain = (*_writes(), *_deletes(), *_duplicates(), *_lines(), *_switches(), *_faults(), *_versions(), *_ages(), *_nightly())
     groups = tuple(_groups())
-    yield from (*plain, *_more_groups(), *_epochs(), *groups)
+    yield from (*plain, *_more_groups(), *_epochs(), *_hands(), *groups)
     # The failures come last: what is simple is explored first.
     with_failures = [world for world in (*plain, *_more_groups(), *_epochs(), *groups) if not _is_variant(world)]
     yield from (world.failing("crash", CRASH) for world in with_failures)

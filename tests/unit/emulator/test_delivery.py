@@ -16,7 +16,8 @@ from google.cloud.firestore_v1.types import document
 
 from emulator.changes import Change
 from emulator.chaos import Chaos
-from emulator.delivery import Backoff, Dispatcher
+from emulator.delivery import Backoff, Dispatcher, NotPossible
+from emulator.history import State
 from emulator.settable import InvalidField
 from emulator.triggers import Trigger
 
@@ -465,3 +466,72 @@ def test_invalid_chaos_is_refused_by_the_name_of_its_field(data: dict[str, Any],
 def test_chaos_survives_json() -> None:
     assert Chaos.from_dict(Chaos.hostile().as_dict()) == Chaos.hostile()
     assert Chaos.from_dict({}) == Chaos()
+
+
+def test_held_events_go_when_they_are_sent_and_a_dropped_one_never() -> None:
+    async def scenario(dispatcher: Dispatcher, function: Function) -> None:
+        dispatcher.hold(True)
+        dispatcher.publish(changes(4))
+        first, second, third, _ = dispatcher.history.since(0, 10)
+        assert {delivery.state for delivery in dispatcher.history.since(0, 10)} == {State.HELD}
+        assert dispatcher.pending == 4
+        dispatcher.drop(first.number)
+        dispatcher.send(second.number, delay_s=0.05)
+        dispatcher.send(third.number)
+        await asyncio.sleep(0.2)
+        assert [call.document for call in function.calls] == ["expenses/e2", "expenses/e1"]
+        assert (first.state, second.state) == (State.DROPPED, State.DELIVERED)
+        with pytest.raises(NotPossible, match="is delivered"):
+            dispatcher.drop(second.number)
+        dispatcher.hold(False)
+        assert await dispatcher.drain(DRAIN_S)
+        assert len(function.calls) == 3
+
+    assert play(scenario).counters.lost == 1
+
+
+@pytest.mark.parametrize("other_id", [False, True])
+def test_a_delivery_can_be_sent_once_more_under_its_id_or_another(other_id: bool) -> None:
+    async def scenario(dispatcher: Dispatcher, function: Function) -> None:
+        await deliver(dispatcher)
+        (original,) = dispatcher.history.since(0, 10)
+        copy = dispatcher.copy(original.number, other_id=other_id)
+        assert await dispatcher.drain(DRAIN_S)
+        assert copy.copy_of == original.number
+        assert len({call.id for call in function.calls}) == (2 if other_id else 1)
+        assert len({call.body for call in function.calls}) == 1
+
+    assert play(scenario).counters.duplicates == 1
+
+
+def test_the_history_tells_what_changed_after_a_revision_and_waits_for_it() -> None:
+    async def scenario(dispatcher: Dispatcher, function: Function) -> None:
+        await deliver(dispatcher, 3)
+        seen = dispatcher.history.revision
+        assert dispatcher.history.since(seen, 10) == []
+        waiting = asyncio.create_task(dispatcher.history.wait(seen, 10))
+        await asyncio.sleep(0)
+        dispatcher.publish([a_change("expenses/late")])
+        await asyncio.wait_for(waiting, 1)
+        (late,) = dispatcher.history.since(seen, 10)
+        assert late.headers["ce-document"] == "expenses/late"
+        await dispatcher.history.wait(dispatcher.history.revision, 0.01)
+
+    play(scenario)
+
+
+def test_the_history_keeps_only_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emulator.history.MAX_KEPT", 5)
+
+    async def scenario(dispatcher: Dispatcher, function: Function) -> None:
+        dispatcher.hold(True)
+        dispatcher.publish(changes(8))
+        assert len(dispatcher.history.since(0, 100)) == 5
+        # One that is held can be sent all the same.
+        dispatcher.send(1)
+        dispatcher.hold(False)
+        assert await dispatcher.drain(DRAIN_S)
+        with pytest.raises(KeyError):
+            dispatcher.copy(1_000)
+
+    play(scenario)

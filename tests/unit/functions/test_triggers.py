@@ -28,6 +28,19 @@ def logged(result: Result, capsys: pytest.CaptureFixture[str]) -> list[dict[str,
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.fixture(autouse=True)
+def deltas_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BALANCE_LOG_DELTAS", "on")
+
+
+def test_who_owes_whom_is_logged_only_when_that_is_switched_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("BALANCE_LOG_DELTAS")
+    (entry,) = logged(Result("g", Outcome.APPLIED, delta={"USD": {("a", "b"): 5}}), capsys)
+    assert "delta" not in entry
+
+
 @pytest.mark.parametrize(
     ("lag", "logged_ms"), [(timedelta(seconds=1.2345), 1_234), (timedelta(0), 0), (-timedelta(seconds=1), -1_000)]
 )

@@ -53,9 +53,10 @@ async def worked_off(config: TaskQueueTrigger, count: int, status: int = 200) ->
 
 
 def test_a_queue_keeps_to_its_rate() -> None:
-    _, times, _ = asyncio.run(worked_off(TaskQueueTrigger(max_dispatches_per_second=100), 20))
+    _, times, _ = asyncio.run(worked_off(TaskQueueTrigger(max_dispatches_per_second=50), 20))
     assert len(times) == 20
-    assert max(times) - min(times) >= 19 / 100 * 0.9
+    # Half of it: on a busy machine the first ones arrive late. Without a rate all arrive within a few milliseconds.
+    assert max(times) - min(times) >= 19 / 50 / 2
 
 
 def test_a_queue_keeps_to_its_concurrency() -> None:

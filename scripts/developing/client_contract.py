@@ -1,23 +1,30 @@
 """Bring up to date what the TypeScript client and its page take from elsewhere in this repository.
 
-- `clients/typescript/src/contract.ts`: the document's version and the currencies' exponents, from balance/.
-- the code in `docs/clients.md`: below each line `<!-- from FILE#NAME -->` stands the part of that file between
-  `// begin NAME` and `// end NAME`.
+`clients/typescript/src/contract.ts` takes the document's version and the currencies' exponents from balance/. The code in
+`docs/clients.md` is that of the examples: below each line `<!-- from FILE#NAME -->` stands the part of that file between
+`// begin NAME` and `// end NAME`.
 
-Usage: python -m scripts.update_client [--check]
-Exit codes: 0 up to date or written, 1 out of date (--check), 2 the page names a file or a part that is not there.
+Exit codes: 0 up to date or written; 1 out of date (--check); 2 the page names a file or a part that is not there.
+
+Examples:
+  balance client-contract --check
 """
 
-import argparse
+from __future__ import annotations
+
 import re
 import sys
 import textwrap
 from pathlib import Path
 
+import click
+
 from balance.core.currencies import EXPONENTS
 from balance.documents.balances import VERSION
+from scripts.command import Refused, subcommand
+from scripts.exits import Exit
+from scripts.source import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "clients.md"
 CONTRACT = ROOT / "clients" / "typescript" / "src" / "contract.ts"
 
@@ -35,7 +42,7 @@ def contract() -> str:
         codes = textwrap.wrap(" ".join(sorted(code for code in EXPONENTS if EXPONENTS[code] == exponent)), 110)
         lines += f"  [{exponent}, `\n" + "".join(f"    {line}\n" for line in codes) + "  `],\n"
     return (
-        "/** What the client and the functions must agree on. Written by `python -m scripts.update_client`; do not edit. */\n\n"
+        "/** What the client and the functions must agree on. Written by `balance client-contract`; do not edit. */\n\n"
         "/** The version of the balance document that this package was made for; the functions write it to `version`. */\n"
         f"export const VERSION = {VERSION};\n\n"
         "const CODES_BY_EXPONENT: readonly (readonly [number, string])[] = [\n"
@@ -74,28 +81,19 @@ def wanted() -> dict[Path, str]:
     return {CONTRACT: contract(), PAGE: page(PAGE.read_text())}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """See the module's text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.update_client", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something is out of date")
-    options = parser.parse_args(arguments)
+@subcommand("client-contract", __doc__)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 when something is out of date.")
+def client_contract(check: bool) -> int:
     try:
         files = wanted()
     except MissingPart as error:
-        print(f"docs/clients.md: {error}", file=sys.stderr)
-        return 2
+        raise Refused(f"docs/clients.md: {error}") from None
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         name = path.relative_to(ROOT)
-        if options.check:
-            print(f"{name} is out of date: run python -m scripts.update_client", file=sys.stderr)
+        if check:
+            print(f"{name} is out of date: run `balance client-contract`", file=sys.stderr)
         else:
             path.write_text(files[path])
             print(f"{name} written")
-    return 1 if stale and options.check else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return Exit.WRONG if stale and check else Exit.DONE

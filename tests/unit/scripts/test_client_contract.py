@@ -8,23 +8,25 @@ from pathlib import Path
 import pytest
 
 from balance.core.currencies import EXPONENTS
-from scripts import update_client
-from scripts.update_client import CONTRACT, PAGE, MissingPart, contract, main, page, part
+from scripts.cli import main as balance
+from scripts.developing import client_contract
+from scripts.developing.client_contract import CONTRACT, PAGE, MissingPart, contract, page, part
+from scripts.source import ROOT
 
 FENCE = re.compile(r"(?m)^ *```ts\n")
-EXAMPLES = update_client.ROOT / "clients" / "typescript" / "examples"
+EXAMPLES = ROOT / "clients" / "typescript" / "examples"
 
 
 def test_the_page_and_the_contract_are_up_to_date() -> None:
-    assert main(["--check"]) == 0, "run: python -m scripts.update_client"
+    assert balance(["client-contract", "--check"]) == 0, "run: balance client-contract"
 
 
 def test_all_typescript_on_the_page_comes_from_files() -> None:
     text = PAGE.read_text()
-    taken = update_client._SNIPPET.findall(text)
+    taken = client_contract._SNIPPET.findall(text)
     assert len(taken) == len(FENCE.findall(text)) > 3
     assert "```typescript" not in text
-    assert {file for _, file, _ in taken} <= {str(path.relative_to(update_client.ROOT)) for path in _compiled()}
+    assert {file for _, file, _ in taken} <= {str(path.relative_to(ROOT)) for path in _compiled()}
 
 
 def _compiled() -> list[Path]:
@@ -36,11 +38,11 @@ def test_every_example_stands_on_the_page() -> None:
     text = PAGE.read_text()
     for example in EXAMPLES.glob("*.ts"):
         for name in re.findall(r"(?m)^ *// begin (.+)$", example.read_text()):
-            assert f"<!-- from {example.relative_to(update_client.ROOT)}#{name} -->" in text, f"{example.name}: {name}"
+            assert f"<!-- from {example.relative_to(ROOT)}#{name} -->" in text, f"{example.name}: {name}"
 
 
 def test_code_on_the_page_that_differs_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(update_client, "ROOT", tmp_path)
+    monkeypatch.setattr(client_contract, "ROOT", tmp_path)
     (tmp_path / "a.ts").write_text(
         "// begin x\nconst a = 1;\n// end x\nfunction f() {\n  // begin y\n  g();\n\n  // end y\n}\n"
     )
@@ -54,7 +56,7 @@ def test_code_on_the_page_that_differs_is_replaced(monkeypatch: pytest.MonkeyPat
 def test_code_that_is_not_there_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, name: str, complaint: str
 ) -> None:
-    monkeypatch.setattr(update_client, "ROOT", tmp_path)
+    monkeypatch.setattr(client_contract, "ROOT", tmp_path)
     (tmp_path / "a.ts").write_text("// begin x\nconst a = 1;\n// end x\n")
     with pytest.raises(MissingPart, match=complaint):
         part(file, name)
@@ -64,16 +66,16 @@ def test_what_is_out_of_date_is_told_and_then_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stale = tmp_path / "contract.ts"
-    monkeypatch.setattr(update_client, "CONTRACT", stale)
-    monkeypatch.setattr(update_client, "ROOT", tmp_path)
-    monkeypatch.setattr(update_client, "page", lambda text: text)
-    monkeypatch.setattr(update_client, "PAGE", stale)
+    monkeypatch.setattr(client_contract, "CONTRACT", stale)
+    monkeypatch.setattr(client_contract, "ROOT", tmp_path)
+    monkeypatch.setattr(client_contract, "page", lambda text: text)
+    monkeypatch.setattr(client_contract, "PAGE", stale)
     stale.write_text("old")
-    monkeypatch.setattr(update_client, "wanted", lambda: {stale: contract()})
-    assert main(["--check"]) == 1
+    monkeypatch.setattr(client_contract, "wanted", lambda: {stale: contract()})
+    assert balance(["client-contract", "--check"]) == 1
     assert "contract.ts is out of date" in capsys.readouterr().err
-    assert main([]) == 0
-    assert main(["--check"]) == 0
+    assert balance(["client-contract"]) == 0
+    assert balance(["client-contract", "--check"]) == 0
 
 
 def test_the_contract_holds_every_currency() -> None:
