@@ -246,7 +246,7 @@ def _shares(fields: Fields, name: str, minor_per_unit: int) -> tuple[list[str], 
     uids: list[str] = []
     amounts: list[Amount] = []
     for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
+        if not isinstance(entry, Mapping):
             raise _Fault(f"{name}[{index}]", "is not a map")
         try:
             uids.append(_uid(entry, "uid"))
