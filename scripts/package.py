@@ -30,8 +30,8 @@ IGNORED = "venv/\n__pycache__/\n*.log\n# Made by the emulators; it would shadow 
 
 FORMER = """
 api apply backfill balances bookkeeper changes currencies events explain faults firestore fleet gaps groupcommit identity
-instance layout ledger log money nightly orphans outcome reading rebuild reconcile records retry settings simplify sources store tasks
-triggers values writes
+instance layout ledger log money nightly orphans outcome reading rebuild reconcile records retry settings simplify sources store
+tasks triggers values writes
 """
 """Modules that lay directly in `balance/` before it had packages."""
 
