@@ -28,7 +28,7 @@ TERMINATE_S = 5.0
 
 def tell(message: str) -> None:
     """Say something to the user, on standard error."""
-    sys.stderr.write(f"serve: {message}\n")
+    sys.stderr.write(f"balance dev: {message}\n")
     sys.stderr.flush()
 
 

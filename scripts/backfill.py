@@ -19,6 +19,7 @@ Examples:
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +42,7 @@ from scripts.output import Cell, Names, Section, print_sections
 from scripts.progress import Counting
 from scripts.target import Target
 
+TASKS_HOST = "CLOUD_TASKS_EMULATOR_HOST"
 CHUNK = 10
 """Groups whose balances one worker reads at once: few enough to fit in memory at 1 MiB each."""
 
@@ -74,6 +76,8 @@ def backfill(
     if not enqueue:
         deployed.check(opened, writes=not dry_run, force=force)
     if enqueue:
+        if opened.emulator and TASKS_HOST not in os.environ:
+            raise Refused(f"--enqueue on an emulator: set {TASKS_HOST} to the runner's host:port, which `balance dev` prints")
         where = region or opened.parameters["BALANCE_REGION"]
         try:
             put = tasks.sender(opened.project, where, url=function_url, rate_per_s=rate, force=force)

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final
 
@@ -98,6 +99,8 @@ class Balance(click.Group):
         entry = ENTRIES.get(args[0])
         if entry is not None and entry.reads_documents:
             source.load_adapter(args[1:])
+        if entry is None and (alike := get_close_matches(args[0], ENTRIES, 1)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {alike[0]!r}?")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

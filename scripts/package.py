@@ -37,8 +37,11 @@ def deployed_files() -> list[Path]:
 @subcommand("package", __doc__)
 @click.argument("folder", type=Path)
 def package(folder: Path) -> int:
+    if folder.resolve() == ROOT:
+        print(f"balance package: {folder} is this repository itself: name another folder", file=sys.stderr)
+        return Exit.WRONG
     if folder.exists() and any(folder.iterdir()) and not (folder / "functions.yaml").exists():
-        print(f"package: {folder} is not empty and holds no functions.yaml: name another folder", file=sys.stderr)
+        print(f"balance package: {folder} is not empty and holds no functions.yaml: name another folder", file=sys.stderr)
         return Exit.WRONG
     files = deployed_files()
     for file in files:
@@ -56,13 +59,16 @@ def package(folder: Path) -> int:
     print(f"{folder}: {len(files)} files")
     if (folder / ".env.local").exists():
         print(
-            f"package: {folder}/.env.local stands before .env in the emulators; remove it when you change .env", file=sys.stderr
+            f"balance package: {folder}/.env.local stands before .env in the emulators; remove it when you change .env",
+            file=sys.stderr,
         )
+    if not (folder / ".env").exists():
+        print(f"next: write your parameters into {folder / '.env'} (docs/quickstart.md)", file=sys.stderr)
     lacking = missing_names(folder / ADAPTER)
     if lacking:
         print(
-            f"package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER}, and change them to what"
-            " your app has; the functions do not start before that",
+            f"balance package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER},"
+            " and change them to what your app has; the functions do not start before that",
             file=sys.stderr,
         )
         return Exit.WRONG

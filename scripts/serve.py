@@ -22,13 +22,14 @@ from pathlib import Path
 
 import click
 
+from balance.documents.settings import InvalidSetting, from_environment
 from runner.dotenv import InvalidDotenv
 from runner.manifest import InvalidManifest
 from runner.processes import die_with_parent
 from runner.serving import run, tell
 from runner.stack import DEPLOYED_INDEXES, Options
 from scripts import source as folders
-from scripts.command import subcommand
+from scripts.command import Refused, subcommand
 from scripts.exits import Exit
 
 _PORT = click.IntRange(0, 65_534)
@@ -101,7 +102,11 @@ def dev(
     for warning in folders.look_alikes(options.source, project, emulated=True):
         tell(warning)
     try:
+        # Else each function would refuse to start, with a traceback of its own.
+        from_environment({**folders.parameters(options.source, project, {}, emulated=True), **options.environment})
         return run(options, command, logs_folder=logs, quiet=quiet)
+    except InvalidSetting as error:
+        raise Refused(f"{error} (parameters of {options.source})") from None
     except (InvalidManifest, InvalidDotenv) as error:
         tell(str(error))
         return Exit.REFUSED

@@ -22,6 +22,7 @@ from scripts.command import Refused
 ROOT: Final = Path(__file__).resolve().parent.parent
 VARIABLE: Final = "BALANCE_SOURCE"
 ADAPTER: Final = Path("balance") / "adapter.py"
+_IN_ADAPTER: Final = ("expense", "settlement", "group", "GROUP_ID_FIELD", "MEMBERS_FIELD", "DELETED_FIELD")
 
 
 def find(given: str | None) -> Path:
@@ -78,6 +79,9 @@ def load_adapter(arguments: Sequence[str]) -> None:
         spec.loader.exec_module(module)
     except Exception as error:  # noqa: BLE001 - the app's code may raise anything
         raise Refused(f"{path} cannot be loaded: {type(error).__name__}: {error}") from None
+    missing = [name for name in _IN_ADAPTER if not hasattr(module, name)]
+    if missing:
+        raise Refused(f"{path} lacks {', '.join(missing)}: `balance package` copies an adapter that has all")
     balance.adapter = module
 
 
@@ -129,10 +133,21 @@ def parameters(folder: Path, project: str, over: Mapping[str, str], *, emulated:
 
     The defaults of functions.yaml, then .env, .env.PROJECT and, for the emulator only, .env.local; over them the environment.
     """
+    from balance.documents.settings import SWITCHES  # later than the adapter
+
     try:
         files = dotenv.load(folder, project, local=emulated)
         values = {**files, **os.environ, **over, "PROJECT_ID": project}
         declared = manifest.read(folder / manifest.FILE_NAME, values).parameters
     except (dotenv.InvalidDotenv, manifest.InvalidManifest) as error:
         raise Refused(str(error)) from None
+    for name in over:
+        _check_name(name, [*declared, *SWITCHES])
     return {**values, **declared}
+
+
+def _check_name(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        alike = get_close_matches(name.upper(), known, 1)
+        meant = f"is {alike[0]} meant?" if alike else f"{manifest.FILE_NAME} lists them all"
+        raise Refused(f"--param {name}: there is no such parameter; {meant}")

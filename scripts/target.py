@@ -19,7 +19,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from balance.database.firestore import Directory, TransientError
 from balance.database.sdk import connect
 from balance.documents.settings import InvalidSetting, Settings, from_environment
-from balance.documents.sources import Kind, is_document_id
+from balance.documents.sources import AdapterFailed, Kind, is_document_id
 from balance.operations.fleet import group_ids
 from scripts import source
 from scripts.command import Refused
@@ -124,7 +124,10 @@ class Opened:
 
 
 def options(*, writes: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """The shared options; the function gets them as `target`, and what keeps Firestore from answering is exit code 2."""
+    """The shared options; the function gets them as `target`.
+
+    When Firestore does not answer, or the adapter cannot read a group, the exit code is 2.
+    """
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
         @wraps(function)
@@ -135,6 +138,8 @@ def options(*, writes: bool) -> Callable[[Callable[..., int]], Callable[..., int
                 return function(target=Target(project, database, source, param, yes), **own)
             except (TransientError, GoogleAPICallError) as error:
                 raise Refused(f"Firestore: {error}") from None
+            except AdapterFailed as error:
+                raise Refused(f"balance/adapter.py cannot read a group: {error}; `balance doctor` names it") from None
 
         wrapped: Callable[..., int] = run
         shared = [

@@ -53,5 +53,7 @@ def _segment(part: dict[str, object]) -> str:
     help="The project of `balance dev` (demo-balance).",
 )
 def token(uid: str, project: str) -> int:
+    if not uid:
+        raise click.BadParameter("a uid is not empty", param_hint="UID")
     print(unsigned_token(uid, project))
     return Exit.DONE

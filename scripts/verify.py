@@ -25,7 +25,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -63,6 +63,8 @@ class Verdict:
     repaired: bool = False
     tally: Tally | None = None
     """What became of its documents; None when they were not read."""
+    written_since: int = 0
+    """How many more are known by their records."""
 
     def is_fine(self, *, named: bool) -> bool:
         """Whether nothing is wrong with it; a group that was named must exist."""
@@ -113,7 +115,7 @@ def verify(
 
     counts: Counter[str] = Counter()
     tally = left_out.of_no_group(firestore, opened.settings.layout) if not groups else Tally()
-    unread = unfixed = 0
+    unread = unfixed = written_since = 0
     with Counting("verifying", total) as progress:
         for verdict in in_parallel(ids, work, workers):
             fine = verdict.is_fine(named=bool(groups))
@@ -122,6 +124,7 @@ def verify(
             unfixed += not fine
             unread += verdict.tally is None
             tally.add(verdict.tally or Tally())
+            written_since += verdict.written_since
             if not fine or verdict.repaired:
                 _report(verdict, progress, known, opened.settings.unit, as_json=as_json)
             progress.advance(failed=not fine)
@@ -133,6 +136,7 @@ def verify(
         "repaired": repaired,
         "unrepaired": unfixed,
         "documents": tally.as_json(),
+        "documentsWrittenSince": written_since,
         "seconds": round(progress.elapsed_s, 1),
     }
     if orphaned is not None:
@@ -165,7 +169,7 @@ def _verdict(firestore: Directory, keeper: Bookkeeper, group_id: str, lag: timed
     try:
         report = check()
         if not repair or report.state not in REPAIRABLE:
-            return Verdict(group_id, report, tally=report.tally)
+            return Verdict(group_id, report, tally=report.tally, written_since=report.written_since)
         repaired = reconcile.repair(firestore, keeper, group_id)
         return Verdict(group_id, report, repaired=check().state in FINE, tally=repaired.tally)
     except Exception as error:  # noqa: BLE001 - one group must not stop the others: it is named and counted
@@ -249,5 +253,10 @@ def _print_summary(summary: dict[str, Any], tally: Tally, *, as_json: bool) -> N
         rows.append((f"{summary['repaired']:,}", "repaired"))
     rows += [(f"{count:,}", f"orphaned documents {done}") for done, count in summary.get("orphans", {}).items()]
     rows.append((f"{summary['groups']:,}", f"groups in {summary['seconds']:,} s"))
-    sections = [Section("groups", "", ("", ""), rows), left_out.section(tally)]
+    documents = left_out.section(tally)
+    if since := summary["documentsWrittenSince"]:
+        known = documents.rows if tally.total else []
+        about = "documents written later, known by their records"
+        documents = replace(documents, rows=[*known, (f"{since:,}", about)])
+    sections = [Section("groups", "", ("", ""), rows), documents]
     print_sections(sections, Names(), Console(highlight=False))

@@ -80,10 +80,11 @@ def check(environment: Mapping[str, str]) -> None:
     To be called when the functions are loaded; what only the read API looks at is checked for it alone. Raises InvalidSetting.
     """
     from_environment(environment)
-    for switch in (updates_on, precomputed_reads_on, fallback_on):
+    for switch in (updates_on, precomputed_reads_on, fallback_on, deltas_logged):
         switch(environment)
     if environment.get("FUNCTION_TARGET", _READ_API) == _READ_API:
         allowed_origins(environment)
+        reads_per_minute(environment)
         app_check_required(environment)
         revocation_checked(environment)
 
@@ -134,7 +135,7 @@ def revocation_checked(environment: Mapping[str, str]) -> bool:
 def reads_per_minute(environment: Mapping[str, str]) -> int:
     """The parameter READS_PER_MINUTE: how many documents one caller may have the read API read beyond stored balances."""
     value = environment.get("READS_PER_MINUTE") or "20000"
-    if not value.isdecimal() or not 100 <= int(value) <= 10_000_000:
+    if not (value.isascii() and value.isdecimal()) or not 100 <= int(value) <= 10_000_000:
         raise InvalidSetting(f"READS_PER_MINUTE is {value!r}; it must be a whole number from 100 to 10000000")
     return int(value)
 

@@ -129,7 +129,18 @@ class AdapterFailed(Exception):
 
 def read(kind: Kind, fields: Fields) -> Fields | None:
     """A document under the contract's field names; None when the adapter says that it is not ours. Raises AdapterFailed."""
-    rename: Callable[[Fields], Fields | None] = getattr(adapter, kind)
+    return _adapted(getattr(adapter, kind), fields)
+
+
+def group(fields: Fields) -> Fields:
+    """A group under the contract's field names. Raises AdapterFailed."""
+    renamed = _adapted(adapter.group, fields)
+    if renamed is None:
+        raise AdapterFailed("group returned None, not a map of fields")
+    return renamed
+
+
+def _adapted(rename: Callable[[Fields], Fields | None], fields: Fields) -> Fields | None:
     try:
         renamed = rename(fields)
     except Exception as error:
@@ -225,7 +236,7 @@ def _shares(fields: Fields, name: str, minor_per_unit: int) -> tuple[list[str], 
     uids: list[str] = []
     amounts: list[Amount] = []
     for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
+        if not isinstance(entry, Mapping):
             raise _Fault(f"{name}[{index}]", "is not a map")
         try:
             uids.append(_uid(entry, "uid"))
@@ -315,8 +326,11 @@ def is_document_id(value: object) -> TypeGuard[str]:
 
 
 def members(fields: Fields) -> list[str]:
-    """A group's members in the order of the document, each once: from a list of uids, or a map keyed by uid."""
-    found = adapter.group(fields).get("members")
+    """A group's members in the order of the document, each once: from a list of uids, or a map keyed by uid.
+
+    Raises AdapterFailed.
+    """
+    found = group(fields).get("members")
     if not isinstance(found, list | Mapping):
         return []
     return list(dict.fromkeys(uid for uid in found if isinstance(uid, str)))

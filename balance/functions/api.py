@@ -17,7 +17,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime
@@ -33,6 +33,7 @@ from balance.database import budget
 from balance.database.firestore import Firestore, Query, Snapshot, TransientError
 from balance.database.retry import Retry
 from balance.documents.settings import Settings, allowed_origins, app_check_required, reads_per_minute, revocation_checked
+from balance.documents.sources import group as adapted
 from balance.documents.sources import is_deleted, is_document_id, members, uid_fault
 from balance.functions import instance
 from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
@@ -49,6 +50,9 @@ MAX_PAGE_SIZE = 100
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """A page of balances ends early rather than exceed this. Cloud Run bears 32 MiB; a phone does not."""
 
+BALANCES_AT_ONCE = 50
+"""So many stored balances are in memory at a time: each may have a megabyte, and takes several here."""
+
 MAX_TOTALS_GROUPS = 2_000
 _CHUNK = 300
 _PREFLIGHT_SECONDS = 3600
@@ -57,7 +61,11 @@ _UNREADABLE = "the balance cannot be read at the moment"
 # Falling back reads whole histories: all lists together do so many at once, whatever is asked of one instance.
 _FALLBACKS = ThreadPoolExecutor(16, thread_name_prefix="fallback")
 
-_EXPLANATIONS: Answers[dict[str, Any]] = Answers(16 * 1024 * 1024, lambda answer: len(str(answer)))
+# Kept when it is whole. Pages are of one order only if read one after the other: an edit that moves no money, and so leaves the
+# balance as it is, puts a transaction first; it would be on no page between a kept one and a later one.
+_EXPLANATIONS: Answers[dict[str, Any]] = Answers(
+    16 * 1024 * 1024, lambda answer: len(str(answer)), keeps=lambda answer: answer["nextPageToken"] is None
+)
 
 ANSWER_S = 50.0
 """The latest answer: before the platform cuts the function off (`timeoutSeconds`: 60)."""
@@ -164,7 +172,7 @@ def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     reader = _reader()
     reading = reader.judge(group, stored)
     held: frozenset[str] = frozenset()
-    if asked and isinstance(reading, Reading):
+    if asked and (isinstance(reading, Reading) or reading is Cause.NO_DETAIL):
         found = includes.wait(instance.firestore(), settings, group_id, asked, _RETRY)
         stored, held = found.stored, found.held
         reading = reader.judge(group, stored)
@@ -184,7 +192,6 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     size, after = _page_size(parameters, explain.DEFAULT_PAGE_SIZE, explain.MAX_PAGE_SIZE), _place(parameters)
     settings, firestore = _keeper().settings, instance.firestore()
     group, stored = _read_as_member(uid, group_id, settings.layout.balance(group_id))
-    _budgets().check(uid)
 
     def compute() -> dict[str, Any]:
         with history_slot():
@@ -196,9 +203,11 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
         _budgets().charge(uid, account.reads)
         return explain.as_json(group_id, account, debtor, creditor, settings.unit)
 
-    # As long as a balance that is served does not change, neither does what explains it.
-    version = stored.update_time if isinstance(_reader().judge(group, stored), Reading) else None
-    answer = _EXPLANATIONS.get((group_id, debtor, creditor, size, after), version, compute)
+    # As long as a balance that is served does not change, neither do the sums that explain it.
+    is_first = after is None
+    version = stored.update_time if is_first and isinstance(_reader().judge(group, stored), Reading) else None
+    with _budgets().turn(uid):
+        answer = _EXPLANATIONS.get((group_id, debtor, creditor, size, after), version, compute)
     log("INFO", f"group {group_id}: a debt was explained", groupId=group_id, ms=_ms_since(started))
     return answer
 
@@ -325,11 +334,19 @@ def _groups_of(firestore: Firestore, settings: Settings, uid: str, after: str | 
     return sorted(later, key=lambda group: group.path)[:limit]
 
 
-def _readings(uid: str, groups: Sequence[Snapshot], started: float) -> list[tuple[Snapshot, Reading | _Refusal]]:
-    """The reading of each group, or why one cannot be had, which must not keep the others from the caller."""
+def _readings(uid: str, groups: Sequence[Snapshot], started: float) -> Iterator[tuple[Snapshot, Reading | _Refusal]]:
+    """The reading of each group, or why one cannot be had, which must not keep the others from the caller.
+
+    They are read as they are asked for, a portion at a time.
+    """
+    for start in range(0, len(groups), BALANCES_AT_ONCE):
+        yield from _portion(uid, groups[start : start + BALANCES_AT_ONCE], started)
+
+
+def _portion(uid: str, groups: Sequence[Snapshot], started: float) -> list[tuple[Snapshot, Reading | _Refusal]]:
     settings, firestore, reader = _keeper().settings, instance.firestore(), _reader()
     paths = [settings.layout.balance(_id(group)) for group in groups]
-    stored = _RETRY.run(lambda: firestore.get(paths)) if paths else []
+    stored = _RETRY.run(lambda: firestore.get(paths))
 
     def fall_back(group: Snapshot, snapshot: Snapshot, cause: Cause) -> Reading | _Refusal:
         try:
@@ -361,7 +378,7 @@ def _id(group: Snapshot) -> str:
 
 
 def _is_deleted(group: Snapshot) -> bool:
-    return is_deleted(adapter.group(group.fields or {})) is True
+    return is_deleted(adapted(group.fields or {})) is True
 
 
 # ---------------------------------------------------------------------------------------------------------- parameters

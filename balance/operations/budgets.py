@@ -3,12 +3,18 @@
 Most answers cost one or two reads. Some read a group's whole history, and any member could ask for such answers without end;
 so what a caller causes is counted, and who has caused too much waits. A caller may start whatever it asks for while anything
 of its budget is left: what that costs beyond is paid back by waiting longer. Each instance counts for itself.
+
+What an answer costs is known only when it is there. So that nobody starts any number of them at once, a caller has few turns.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
+
+MAX_AT_ONCE = 4
+"""Turns of a caller: half of the places for reading whole histories (reading.py)."""
 
 _CALLERS_REMEMBERED = 10_000
 
@@ -30,6 +36,25 @@ class ReadBudgets:
         self._lock = Lock()
         self._full_at_s: dict[str, float] = {}
         """When a caller's budget will be whole again; absent: it is."""
+        self._turns: dict[str, int] = {}
+        """How many a caller has taken; absent: none."""
+
+    @contextmanager
+    def turn(self, uid: str) -> Iterator[None]:
+        """Hold one of a caller's turns; raises OverBudget when all are taken, or nothing is left."""
+        self.check(uid)
+        with self._lock:
+            taken = self._turns.get(uid, 0)
+            if taken >= MAX_AT_ONCE:
+                raise OverBudget(1)
+            self._turns[uid] = taken + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._turns[uid] -= 1
+                if not self._turns[uid]:
+                    del self._turns[uid]
 
     def check(self, uid: str) -> None:
         """Raises OverBudget when nothing is left."""

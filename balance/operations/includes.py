@@ -18,7 +18,7 @@ from balance.database.firestore import Firestore, Query, Snapshot, UnreadablePas
 from balance.database.retry import Retry
 from balance.documents import records
 from balance.documents.layout import Layout
-from balance.documents.records import CorruptRecord
+from balance.documents.records import CorruptRecord, Record
 from balance.documents.settings import Settings
 from balance.documents.sources import Kind, is_document_id
 from balance.documents.writes import Held, SourceWrite
@@ -217,36 +217,44 @@ class _Gone:
     """A document that is gone: its delete is looked for, whose time nobody tells.
 
     When the document is gone from the snapshot as well and nothing has been recorded of it since, the balance holds nothing
-    of it: should it have been made and deleted since, the two cancel out.
+    of it: should it have been made and deleted since, the two cancel out. A recorded delete proves as much, unless the snapshot
+    holds a later life of the document.
     """
 
     def __init__(self, firestore: Firestore, settings: Settings, group_id: str, asked: Asked) -> None:
         self._firestore, self.asked = firestore, asked
         self._records = Query(collection=settings.layout.records(group_id), where=("source", "==", asked.source))
-        self._newest: tuple[datetime, bool] | None = None
+        self._newest: Record | None = None
 
     def ask(self) -> None:
-        """Look for the document's newest record: its time, and whether it is that of a delete which the balance holds."""
+        """Look for the document's newest record."""
         self._newest = None
         for document in self._firestore.query(self._records):
             try:
                 record = records.parse(document.fields or {})
             except CorruptRecord:
                 continue
-            found = record.write.update_time, record.write.deleted_at is not None and not record.is_gap
-            self._newest = max(self._newest or found, found)
+            if self._newest is None or _age(record) > _age(self._newest):
+                self._newest = record
 
     def is_held(self, snapshot: datetime | None) -> bool:
         """Whether the balance that was rebuilt as of `snapshot`, read after the records, holds the delete."""
-        if self._newest is not None and self._newest[1]:
-            return True
-        if snapshot is None or (self._newest is not None and self._newest[0] > snapshot):
+        if snapshot is None:
             return False
+        newest = self._newest
+        deleted = newest.write if newest is not None and newest.write.deleted_at is not None and not newest.is_gap else None
+        if newest is not None and newest.write.held_by(snapshot) is Held.NO:
+            return deleted is not None
         try:
             (then,) = self._firestore.get([self.asked.source], read_time=snapshot)
         except UnreadablePast:
             return False
-        return then.fields is None
+        return then.fields is None or (deleted is not None and deleted.update_time == then.update_time)
+
+
+def _age(record: Record) -> tuple[datetime, bool]:
+    """By which a document's records are in order: a version comes before its delete."""
+    return record.write.update_time, record.write.deleted_at is not None
 
 
 def _version(document: Snapshot) -> Version | None:

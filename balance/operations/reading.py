@@ -3,8 +3,8 @@
 Reading believes no more than an event would: a balance that is missing, stale, of another version, bent by hand or from a
 time to come is not served. Then it is rebuilt and read again; where it cannot be rebuilt, it is recalculated for this answer.
 
-Recalculating reads a whole history. Equal readings at the same time share one, and that of a balance which stands but is not
-served is kept until the balance changes. So it costs no more, however often and by however many it is asked for.
+Recalculating reads a whole history. Equal readings at the same time share one, and that of a balance which is too large to be
+stored is kept until the balance changes. So it costs no more, however often and by however many it is asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,8 +45,9 @@ class Cause(StrEnum):
 
 _REBUILT = (Cause.MISSING, Cause.STALE, Cause.CORRUPT)
 
-_KEPT = (Cause.NEWER, Cause.NO_DETAIL)
-"""The balance stands and follows its events, so that a recalculation is true as long as it does not change."""
+_KEPT = (Cause.NO_DETAIL,)
+"""The balance stands and follows its events, so that a recalculation is true as long as it does not change. One of newer code
+need not: after a roll-back nobody brings events into it."""
 
 _KEPT_CHARACTERS = 32 * 1024 * 1024
 _HISTORIES = BoundedSemaphore(8)
@@ -57,10 +58,10 @@ _HISTORY_WAIT_S = 10.0
 def history_slot() -> Iterator[None]:
     """Hold one of the few places for reading whole histories, so that they do not exceed the memory together.
 
-    Raises TransientError when none becomes free in time.
+    Raises Unreadable when none becomes free in time: who has waited so long is not to wait as long again.
     """
     if not _HISTORIES.acquire(timeout=_HISTORY_WAIT_S):
-        raise TransientError("too many histories are being read at once")
+        raise Unreadable("too many histories are being read at once")
     try:
         yield
     finally:
@@ -68,7 +69,7 @@ def history_slot() -> Iterator[None]:
 
 
 class Unreadable(Exception):
-    """The stored balance is of no use and recalculating is switched off."""
+    """The stored balance is of no use, and recalculating is switched off or not to be had at the moment."""
 
 
 @dataclass(frozen=True, slots=True)

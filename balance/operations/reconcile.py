@@ -113,7 +113,9 @@ class Report:
     read_time: datetime
     differences: tuple[Difference, ...] = ()
     tally: Tally | None = None
-    """What became of its documents, where they were read."""
+    """What became of its documents, as of `asOf` or the time allowed for lag, where they were read."""
+    written_since: int = 0
+    """How many documents only the records tell of: they were written after those that were read."""
 
 
 def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: timedelta = LAG_ALLOWED) -> Report:
@@ -138,7 +140,7 @@ def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: 
         # It cannot say what it holds, so there is nothing to allow for.
         as_of = now
     history = read_history(firestore, settings, group_id, max(as_of, now - lag_allowed))
-    _add_records(firestore, settings, group_id, history, now)
+    since = _add_records(firestore, settings, group_id, history, now)
     standing = {it.path: it.fields for it in firestore.query(Query(collection=layout.faults(group_id)), read_time=now)}
     differences = [
         *_of_balance(stored.fields, history, group_id, settings, group.create_time, len(standing)),
@@ -149,7 +151,9 @@ def check(firestore: Firestore, settings: Settings, group_id: str, lag_allowed: 
         state = State.DRIFT
     else:
         state = State.COARSE if differences else State.TRUE
-    return Report(group_id, state, now, tuple(differences), _tally(history, standing, group_id))
+    return Report(
+        group_id, state, now, tuple(differences), _tally(history, standing, group_id), len(since - history.versions.keys())
+    )
 
 
 def _tally(history: History, standing: Mapping[str, Fields | None], group_id: str) -> Tally:
@@ -163,17 +167,20 @@ def _tally(history: History, standing: Mapping[str, Fields | None], group_id: st
     return tally
 
 
-def _add_records(firestore: Firestore, settings: Settings, group_id: str, history: History, now: datetime) -> None:
-    """Add to the history's ledger what the records at `now` tell of writes that it does not hold.
+def _add_records(firestore: Firestore, settings: Settings, group_id: str, history: History, now: datetime) -> set[str]:
+    """Add to the history's ledger what the records at `now` tell of writes that it does not hold; returns their documents.
 
     Gaps too: one beside a balance that is not marked stale is in no balance, and must show.
     """
+    added = set()
     for record in records_since(lambda query: firestore.query(query, read_time=now), settings, group_id, history.as_of):
         if record.write.held_given(history.as_of, history.versions.get(record.write.source)):
             continue
         if record.delta is None:
             raise CorruptRecord(f"the record of {record.write.source} does not tell what was added")
         add(history.ledger, record.delta)
+        added.add(record.write.source)
+    return added
 
 
 def _of_balance(

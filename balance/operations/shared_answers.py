@@ -20,8 +20,10 @@ V = TypeVar("V")
 class Answers(Generic[V]):
     """Safe to share among threads. Holds at most `max_weight` of what `weigh` says, the least recently asked goes first."""
 
-    def __init__(self, max_weight: int, weigh: Callable[[V], int]) -> None:
+    def __init__(self, max_weight: int, weigh: Callable[[V], int], keeps: Callable[[V], bool] = lambda answer: True) -> None:
+        """`keeps` says of which answers the version tells whether they are still true."""
         self._max_weight = max_weight
+        self._keeps = keeps
         self._weigh = weigh
         self._lock = Lock()
         self._under_way: dict[tuple[Hashable, Hashable], Future[V]] = {}
@@ -59,7 +61,7 @@ class Answers(Generic[V]):
             raise
         with self._lock:
             del self._under_way[key]
-            if version is not None:
+            if version is not None and self._keeps(answer):
                 self._keep(question, version, answer)
         mine.set_result(answer)
         return answer

@@ -9,6 +9,8 @@ GROUP_ID_FIELD = "groupId"
 
 MEMBERS_FIELD = "people"
 
+DELETED_FIELD = "removedAt"
+
 
 def expense(fields: Fields) -> Fields:
     """A cost as an expense: the shares are a map there, and so are the payers when there are several."""
@@ -35,7 +37,7 @@ def settlement(fields: Fields) -> Fields:
 
 def group(fields: Fields) -> Fields:
     """A household as a group."""
-    return _renamed(fields, {"members": MEMBERS_FIELD})
+    return _renamed(fields, {"members": MEMBERS_FIELD, "deletedAt": DELETED_FIELD})
 
 
 def _renamed(fields: Fields, names: dict[str, str]) -> dict[str, object]:

@@ -98,7 +98,7 @@ def test_a_document_is_edited_deleted_and_restored(new_page: NewPage, url: str, 
     page.get_by_role("button", name="Save").click()
     page.locator("table.bars").get_by_text("-4.00 EUR").wait_for()
     page.get_by_role("link", name="Add an expense").click()
-    page.get_by_role("link", name="delete, restore or write as JSON").click()
+    page.get_by_role("link", name="delete, restore, JSON").click()
     here = page.url
     page.get_by_role("button", name="Mark as deleted").click()
     page.get_by_text("Nobody owes anybody anything").wait_for()

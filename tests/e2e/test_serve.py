@@ -57,6 +57,7 @@ def test_what_a_command_leaves_behind_is_ended() -> None:
         (["--", "no-such-program"], {}, 127, "no-such-program"),
         ([], {"REFUSE_TO_START": "1"}, 1, "I was told not to start"),
         (["--only", "nothing"], {}, 2, "there is no function 'nothing'"),
+        (["--env", "AMOUNT_UNIT=cents", "--", "true"], {}, 2, "AMOUNT_UNIT is 'cents'; it must be major or minor"),
         (["--source", "/nowhere"], {}, 2, "/nowhere/functions.yaml"),
         (["--firestore-port", "x"], {}, 2, "--firestore-port"),
         (["--emulator=--mode=none", "--", "true"], {}, 1, "--mode"),

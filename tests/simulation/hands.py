@@ -33,6 +33,9 @@ class Hands:
                 paths.insert(int(place * len(paths)), f"groups/{group}")
             if stops:
                 del paths[len(paths) // 2 :]
+                if f"groups/{group}" not in paths:
+                    # What is deleted below a group that goes on is deleted by hand.
+                    simulation.tampered.add(group)
             delay_us = 0
             for path in paths:
                 delay_us += int(random.random() * pace_us)

@@ -47,7 +47,7 @@ MUTANTS = (
         "no-record",
         "no record is written",
         (Edit("protocol.apply", _WRITES, "    return [write], after\n"),),
-        killed_by=(1, 2, 4),
+        worlds=("edit twice at once",),
     ),
     Mutant(
         "record-after",
@@ -69,7 +69,7 @@ MUTANTS = (
                 "        firestore.commit(creations)\n",
             ),
         ),
-        killed_by=(17, 21, 35),
+        worlds=("edit twice at once",),
     ),
     Mutant(
         "record-before",
@@ -91,7 +91,7 @@ MUTANTS = (
                 "    committed_at = firestore.commit(others) if writes else None\n",
             ),
         ),
-        killed_by=(2, 4, 8),
+        worlds=("two documents, crash",),
     ),
     Mutant(
         "record-by-event-id",
@@ -103,7 +103,7 @@ MUTANTS = (
             Edit("protocol.bookkeeper", "member.write.key: member", "member.event_id: member"),
             Edit("protocol.bookkeeper", "by_key.pop(member.write.key", "by_key.pop(member.event_id"),
         ),
-        killed_by=(1, 2, 4),
+        worlds=("edit twice at once",),
     ),
     Mutant(
         "delta-beside-rebuild",
@@ -115,7 +115,7 @@ MUTANTS = (
                 "if found.fields is None:",
             ),
         ),
-        killed_by=(2, 4, 6),
+        worlds=("redelivered after its record",),
     ),
     Mutant(
         "no-record-when-cancelled",
@@ -127,7 +127,7 @@ MUTANTS = (
                 "    if not delta:\n        return [], before\n    after = replace(before,",
             ),
         ),
-        killed_by=(659, 802, 929),
+        worlds=("three events, one process",),
     ),
     Mutant(
         "as-of-behind",
@@ -139,7 +139,7 @@ MUTANTS = (
                 "Stored(balance, as_of - timedelta(milliseconds=20), present",
             ),
         ),
-        killed_by=(14, 16, 18),
+        worlds=("delete, rebuild",),
     ),
     Mutant(
         "as-of-ahead",
@@ -151,7 +151,7 @@ MUTANTS = (
                 "Stored(balance, as_of + timedelta(milliseconds=20), present",
             ),
         ),
-        killed_by=(98, 180, 248),
+        worlds=("two documents, rebuild",),
     ),
     Mutant(
         "as-of-after-snapshot",
@@ -163,7 +163,7 @@ MUTANTS = (
                 "Stored(balance, stored.read_time, present",
             ),
         ),
-        killed_by=(20, 24, 38),
+        worlds=("two documents, rebuild",),
     ),
     Mutant(
         "snapshot-at-present",
@@ -175,7 +175,7 @@ MUTANTS = (
                 "firestore.query(layout.sources(kind, group_id))",
             ),
         ),
-        killed_by=(24, 101, 121),
+        worlds=("two documents, rebuild",),
     ),
     Mutant(
         "strictly-before",
@@ -194,13 +194,13 @@ MUTANTS = (
                 "        if self.update_time > as_of or self.deleted_at > as_of + EVENT_TIME_ERROR:\n",
             ),
         ),
-        killed_by=(42, 75, 83),
+        worlds=("delete, rebuild, early event time",),
     ),
     Mutant(
         "newer-records-ignored",
         "a rebuild ignores the records that are newer than its snapshot",
         (Edit("protocol.rebuild", "for document in query(since):", "for document in query(since)[:0]:"),),
-        killed_by=(4, 45, 134),
+        worlds=("delete, rebuild",),
     ),
     Mutant(
         "snapshot-used-up",
@@ -212,25 +212,25 @@ MUTANTS = (
         "no-later-as-of-stop",
         "a rebuild overwrites one from a later snapshot",
         (Edit("protocol.rebuild", "as_of < stored_as_of <= stored.read_time", "False"),),
-        killed_by=(195, 287, 355),
+        worlds=("edit, two rebuilds",),
     ),
     Mutant(
         "no-age-gate",
         "no age gate",
         (Edit("protocol.apply", "if change.write.time < oldest:", "if False:"),),
-        killed_by=(68, 164, 178),
+        worlds=("redelivered after its record",),
     ),
     Mutant(
         "newer-version-accepted",
         "no version check: a delta is added to a newer version's balance",
         (Edit("documents.judgement", "if version > VERSION:", "if False:"),),
-        killed_by=(62, 177, 329),
+        worlds=("older and newer code",),
     ),
     Mutant(
         "older-version-accepted",
         "no version check: a delta is added to an older version's balance",
         (Edit("documents.judgement", "if version < VERSION:", "if False:"),),
-        killed_by=(2, 20, 62),
+        worlds=("older and newer code",),
     ),
     Mutant(
         "newer-version-overwritten",
@@ -241,7 +241,7 @@ MUTANTS = (
             Edit("protocol.rebuild", "if judgement.condition is Condition.NEWER and not force:", "if False:"),
             Edit("protocol.faults", "if judgement.condition is Condition.NEWER and not force:", "if False:"),
         ),
-        killed_by=(62, 86, 177),
+        worlds=("older and newer code, older rebuild",),
     ),
     Mutant(
         "version-after-parse",
@@ -257,7 +257,7 @@ MUTANTS = (
                 "    version, epoch = ",
             ),
         ),
-        killed_by=(177, 472, 475),
+        worlds=("older and newer rules",),
     ),
     Mutant(
         "faults-by-event-order",
@@ -285,43 +285,43 @@ MUTANTS = (
                 "            wanted = _wanted(settings, group_id, suspect.kind, source) if exists else None\n",
             ),
         ),
-        killed_by=(9, 14, 20),
+        worlds=("malformed, healed",),
     ),
     Mutant(
         "gap-without-stale",
         "while updates are off, the balance is not marked stale",
         (Edit("protocol.gaps", "stale = [] if stored.fields is None else", "stale = [] if True else"),),
-        killed_by=(278, 283, 513),
+        worlds=("edit, switched off, rebuild",),
     ),
     Mutant(
         "gap-without-record",
         "while updates are off, no record is left",
         (Edit("protocol.gaps", "attempt.commit([*gaps, *stale])", "attempt.commit(stale)"),),
-        killed_by=(416, 544, 644),
+        worlds=("no balance, switched on, rebuild",),
     ),
     Mutant(
         "created-unnoticed",
         "a group that is created gets no balance",
         (Edit("protocol.groups", "return group.fields is not None and judge", "return False and judge"),),
-        killed_by=(1, 14, 15),
+        worlds=("group comes back (one listing)",),
     ),
     Mutant(
         "incarnation-unnoticed",
         "a group that comes back keeps the balance of the one before it",
         (Edit("protocol.groups", "judge(stored, group_id, settings, group)", "judge(stored, group_id, settings)"),),
-        killed_by=(89, 126, 176),
+        worlds=("only the document comes back",),
     ),
     Mutant(
         "cleared-unlooked",
         "a group's balance is deleted though the group is back",
         (Edit("protocol.groups", "if group.fields is not None:", "if False:"),),
-        killed_by=(1, 14, 33),
+        worlds=("only the document comes back",),
     ),
     Mutant(
         "faults-not-counted",
         "a fault is set or removed without changing the balance's count",
         (Edit("protocol.faults", "    if more:\n", "    if False:\n"),),
-        killed_by=(3, 19, 24),
+        worlds=("malformed, rebuild",),
     ),
     Mutant(
         "faults-counted-at-the-snapshot",
@@ -333,7 +333,7 @@ MUTANTS = (
                 "len(history.malformed)",
             ),
         ),
-        killed_by=(30, 121, 157),
+        worlds=("malformed, rebuild",),
     ),
     Mutant(
         "gross-pairs",
@@ -360,7 +360,7 @@ MUTANTS = (
                 "    return [write, *{creation.path: creation for creation in creations}.values()], after\n",
             ),
         ),
-        killed_by=(100, 232, 286),
+        worlds=("edit twice at once, one process",),
     ),
     Mutant(
         "read-without-lock",
@@ -385,7 +385,7 @@ MUTANTS = (
                 "    except UnreadablePast:\n        return {}",
             ),
         ),
-        killed_by=(1448, 1817, 2180),
+        worlds=("late delete",),
     ),
     Mutant(
         "malformed-side-stops-delta",
@@ -397,13 +397,13 @@ MUTANTS = (
                 "for group_id in sorted(groups) if not malformed_in}",
             ),
         ),
-        killed_by=(35, 92, 97),
+        worlds=("bent, healed, bent",),
     ),
     Mutant(
         "no-update-time",
         "a commit without locks does not ask that the balance stands as it was read",
         (Edit("protocol.optimistic", "balance, update_time=update_time)", "balance, update_time=None)"),),
-        killed_by=(3, 6, 24),
+        worlds=("two documents",),
     ),
     Mutant(
         "records-may-exist",
@@ -430,7 +430,7 @@ MUTANTS = (
                 "        committed_at = next(iter(plans.values())).after.as_of\n",
             ),
         ),
-        killed_by=(3, 6, 9),
+        worlds=("two documents",),
     ),
     Mutant(
         "memory-trusted",

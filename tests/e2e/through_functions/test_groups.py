@@ -1,7 +1,11 @@
 """Groups that come after their expenses, and groups that are deleted and come back under traffic."""
 
+import os
+import subprocess
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -9,6 +13,7 @@ from uuid import uuid4
 import pytest
 from google.cloud import firestore
 
+from tests.e2e.node import NODE_CLIENT, node_with
 from tests.e2e.through_functions.app import App, Drain
 from tests.e2e.through_functions.conftest import Running
 
@@ -44,17 +49,64 @@ def test_sixty_groups_written_after_their_1200_expenses_have_their_balances_by_t
     assert [owed(app, group) for group in groups] == [20 * number + 190 for number in range(60)]
 
 
+@contextmanager
+def deleter(client: str, app: App, running: Running) -> Iterator[Callable[[firestore.DocumentReference], None]]:
+    """An official client's recursive delete."""
+    if client == "python":
+        yield app.client.recursive_delete
+        return
+    node = node_with(NODE_CLIENT)
+    host = running.session.firestore_host if running.session else os.environ["FIRESTORE_EMULATOR_HOST"]
+    waiting: dict[str, Future[None]] = {}
+    with subprocess.Popen(
+        [node, "recursive_delete.mjs"],
+        cwd=NODE_CLIENT,
+        env={**os.environ, "GOOGLE_CLOUD_PROJECT": app.client.project, "FIRESTORE_EMULATOR_HOST": host},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        lines, orders = process.stdout, process.stdin
+
+        def listen() -> None:
+            for line in lines:
+                outcome, path, *message = line.split(maxsplit=2)
+                if outcome == "done":
+                    waiting[path].set_result(None)
+                else:
+                    waiting[path].set_exception(AssertionError(" ".join(message)))
+
+        threading.Thread(target=listen, daemon=True).start()
+        lock = threading.Lock()
+
+        def delete(reference: firestore.DocumentReference) -> None:
+            done: Future[None] = Future()
+            with lock:
+                waiting[reference.path] = done
+                orders.write(reference.path + "\n")
+                orders.flush()
+            done.result(60)
+
+        try:
+            yield delete
+        finally:
+            process.stdin.close()
+
+
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("client", ["python", "node"])
 def test_groups_deleted_recursively_under_traffic_are_right_whether_they_come_back_or_not(
-    concurrent_functions: Running, app: App, drain: Drain
+    concurrent_functions: Running, app: App, drain: Drain, client: str
 ) -> None:
-    """The official client's recursive delete: what lies below the group in any order, the group itself last."""
+    """The official clients' recursive delete: what lies below the group in any order, the group itself last."""
     run = uuid4().hex[:8]
     groups = [f"fleeting-{run}-{number}" for number in range(24)]
     come_back = set(groups[::2])
     totals = dict.fromkeys(groups, 0)
 
-    def live(group: str) -> None:
+    def live(group: str, delete: Callable[[firestore.DocumentReference], None]) -> None:
         random = Random(group)
         reference = app.client.document(f"groups/{group}")
         reference.set({"members": ["A", "B"]})
@@ -70,7 +122,7 @@ def test_groups_deleted_recursively_under_traffic_are_right_whether_they_come_ba
         spender.start()
         for _ in range(3):
             over.wait(0.1 + random.random() * 0.4)
-            app.client.recursive_delete(reference)
+            delete(reference)
             if group in come_back:
                 over.wait(random.choice((0, 0, 0.05, 0.2)))
                 reference.set({"members": ["A", "B"], "round": random.random()})
@@ -78,10 +130,10 @@ def test_groups_deleted_recursively_under_traffic_are_right_whether_they_come_ba
         over.set()
         spender.join()
         if group not in come_back:
-            app.client.recursive_delete(reference)
+            delete(reference)
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(live, groups))
+    with deleter(client, app, concurrent_functions) as delete, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda group: live(group, delete), groups))
     drain()
     wrong = []
     for group in groups:

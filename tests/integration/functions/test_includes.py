@@ -214,6 +214,34 @@ def test_a_delete_of_an_earlier_life_is_no_proof_of_the_last_one(api: ReadApi) -
     assert ask(api, f"{E1}@latest")["includes"] == {f"{E1}@latest": True}
 
 
+def test_a_delete_is_no_proof_of_a_later_life_that_the_snapshot_holds(api: ReadApi) -> None:
+    process(write(api, fields()))
+    process(write(api, None))
+    restored = write(api, fields(30))
+    api.rebuild("g1")
+    process(restored)
+    again = write(api, None)
+    answer = ask(api, f"{E1}@latest")
+    assert (answer["includes"], owed(answer)) == ({f"{E1}@latest": False}, 30)
+    process(again)
+    answer = ask(api, f"{E1}@latest")
+    assert (answer["includes"], owed(answer)) == ({f"{E1}@latest": True}, 0)
+
+
+def test_a_group_without_detail_is_asked_like_any_other(api: ReadApi) -> None:
+    huge = {"splits": [{"uid": "bo", "amount": 10**14}] * 11, "currency": "JPY", "amount": 1}
+    process(write(api, fields(**huge), "expenses/huge"))
+    stored = api.stored("g1")
+    assert stored is not None
+    assert stored["detail"] == "none"
+    event = write(api, fields())
+    process(event)
+    for _ in range(2):  # the second time the answer was kept
+        answer = ask(api, f"{E1}@latest", named(event))
+        assert answer["includes"] == {f"{E1}@latest": True, named(event): True}
+        assert answer["balancesByCurrency"]["USD"]["bo"]["netBalance"] == -10
+
+
 def test_a_move_is_told_by_both_groups(api: ReadApi) -> None:
     api.group("g2", "ana", "bo")
     api.rebuild("g2")

@@ -111,6 +111,44 @@ def test_an_adapter_that_does_not_fit_is_an_error(app: Deployment, capsys: pytes
     assert any('"payer": "a"' in note and "after the adapter" in note for note in found[Level.NOTE])
 
 
+@pytest.mark.parametrize(
+    ("adapter", "told"),
+    [
+        ("\ndef group(fields):\n    return {'members': fields['users']}\n", "KeyError 'users'"),
+        ("\ndef group(fields):\n    return None\n", "group returned None, not a map of fields"),
+    ],
+)
+def test_an_adapter_that_cannot_read_groups_is_named(app: Deployment, tmp_path: Path, adapter: str, told: str) -> None:
+    healthy(app)
+    functions = packaged(tmp_path, adapter)
+    done = balance("doctor", "--source", str(functions))
+    assert done.returncode == Exit.WRONG, done.stderr
+    assert "the adapter cannot read groups, such as groups/" in done.stdout
+    assert told in done.stdout
+    done = balance("show", "lisbon", "--source", str(functions))
+    assert (done.returncode, "Traceback" in done.stderr) == (Exit.REFUSED, False), done.stderr
+    assert told in done.stderr
+
+
+def test_an_adapter_that_lacks_a_function_is_refused(app: Deployment, tmp_path: Path) -> None:
+    done = balance("doctor", "--source", str(packaged(tmp_path, "\ndel settlement, MEMBERS_FIELD\n")))
+    assert done.returncode == Exit.REFUSED, done.stderr
+    assert "balance/adapter.py lacks settlement, MEMBERS_FIELD" in done.stderr
+
+
+def packaged(tmp_path: Path, adapter: str) -> Path:
+    """The functions in a folder of their own, with other code at the end of their adapter."""
+    functions = tmp_path / "functions"
+    balance("package", str(functions))
+    with (functions / "balance" / "adapter.py").open("a") as file:
+        file.write(adapter)
+    return functions
+
+
+def balance(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([BALANCE, *arguments], capture_output=True, text=True, check=False)
+
+
 def test_documents_that_all_count_as_deleted_are_told(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     app.group("lisbon")
     app.write("expenses/x", {**expense("lisbon", b=1), "deletedAt": app.database.get(["a/b"])[0].read_time})

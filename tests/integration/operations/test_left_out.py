@@ -133,6 +133,26 @@ def test_an_adapter_that_finds_no_group_is_an_error(app: Deployment, tmp_path: P
         assert "GROUP_ID_FIELD" in done.stderr
 
 
+def test_an_app_whose_documents_are_all_new_has_nothing_wrong(app: Deployment, tmp_path: Path) -> None:
+    """verify reads the history as of the last recalculation, which here was before the first expense."""
+    app.group("lisbon")
+    app.keeper.rebuild("lisbon")
+    app.deliver(app.expense("lisbon", "a", "USD", b=5))
+    # It makes nobody a debtor, so there is no record of it.
+    app.deliver(app.expense("lisbon", "a", "USD", a=5))
+    done = run("verify", "--source", str(adopted(tmp_path)))
+    assert (done.returncode, "not one belongs" in done.stderr) == (Exit.DONE, False), done.stdout + done.stderr
+    assert "documents\t1\tdocuments written later, known by their records" in done.stdout
+
+
+def test_documents_that_no_record_tells_of_are_no_error_either(app: Deployment, tmp_path: Path) -> None:
+    app.group("lisbon")
+    app.keeper.rebuild("lisbon")
+    app.deliver(app.expense("lisbon", "a", "USD", a=5))
+    done = run("verify", "--source", str(adopted(tmp_path)))
+    assert done.returncode == Exit.DONE, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("adapter", "parameters"),
     [("", {"AMOUNT_UNIT": "minor"}), ("\ndef settlement(fields):\n    return None\n", {}), ("", {"EPOCH": "1"})],

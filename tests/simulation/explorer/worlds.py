@@ -23,6 +23,7 @@ from tests.simulation.explorer.world import (
     Pause,
     Rebuild,
     Redeliver,
+    Repair,
     State,
     Switch,
     World,
@@ -316,7 +317,7 @@ def _ages() -> Iterator[World]:
     yield World(
         name="late delete",
         about="a delete's event comes two hours late, when its snapshot cannot be read any more",
-        before=(*SETTLED, no_expense(), Pause(2 * HOUR_US)),
+        before=(*SETTLED, Repair(), no_expense(), Pause(2 * HOUR_US)),
         held_back=frozenset({"e1#2"}),
         actors=(Redeliver("e1#2"), app(expense(1, "e2"))),
         may_rebuild=True,

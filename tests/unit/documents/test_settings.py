@@ -136,6 +136,8 @@ def test_a_subcollection_is_understood_whatever_stands_in_the_braces(name: str) 
         ({"BALANCE_FALLBACK": "yes"}, "BALANCE_FALLBACK is 'yes'"),
         ({"ALLOWED_ORIGINS": "example.com", "FUNCTION_TARGET": "balance_api"}, "ALLOWED_ORIGINS holds 'example.com'"),
         ({"APP_CHECK": "on"}, "APP_CHECK is 'on'"),
+        ({"READS_PER_MINUTE": "50"}, "READS_PER_MINUTE is '50'"),
+        ({"BALANCE_LOG_DELTAS": "true"}, "BALANCE_LOG_DELTAS is 'true'"),
     ],
 )
 def test_a_deployment_that_cannot_be_obeyed_fails_when_it_is_loaded(environment: Mapping[str, str], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -403,6 +404,13 @@ def test_endless_uids_are_not_kept_in_memory() -> None:
     finally:
         tracemalloc.stop()
     assert kept_bytes < 1_000_000
+
+
+def test_an_adapters_maps_of_other_types_are_maps_for_every_share() -> None:
+    one = MappingProxyType({"uid": "b", "amount": 5})
+    for amount in (5, -5, "5"):  # the first on the plain path
+        other = MappingProxyType({"uid": "c", "amount": amount})
+        assert isinstance(parsed(expense(splits=[one, other])), Transaction)
 
 
 # ------------------------------------------------------------------------------------------------------------ members

@@ -1,9 +1,11 @@
 """Who causes too many reads waits; nobody else does."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from balance.operations import budgets
-from balance.operations.budgets import OverBudget, ReadBudgets
+from balance.operations.budgets import MAX_AT_ONCE, OverBudget, ReadBudgets
 
 
 class Clock:
@@ -58,3 +60,20 @@ def test_callers_whose_budget_is_whole_are_forgotten(clock: Clock, monkeypatch: 
     assert len(spent._full_at_s) <= 12
     with pytest.raises(OverBudget):
         spent.check("greedy")
+
+
+def test_what_is_not_counted_yet_is_started_only_a_few_times_at_once(clock: Clock) -> None:
+    spent = ReadBudgets(600, clock)
+    for _ in range(2):
+        with ExitStack() as turns:
+            for _ in range(MAX_AT_ONCE):
+                turns.enter_context(spent.turn("ana"))
+            with pytest.raises(OverBudget) as refused, spent.turn("ana"):
+                pytest.fail("there was one turn too many")
+            assert refused.value.retry_after_s == 1
+            with spent.turn("bo"):
+                pass
+    assert not spent._turns
+    spent.charge("ana", 6_000)
+    with pytest.raises(OverBudget), spent.turn("ana"):
+        pytest.fail("nothing was left")

@@ -97,3 +97,23 @@ def test_completion_knows_the_subcommands_and_imports_none(
     with pytest.raises(SystemExit):
         main([])
     assert capsys.readouterr().out.split("\n")[1] == "verify"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["shwo", "lisbon"], "Did you mean 'show'?"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["token", ""], "a uid is not empty"),
+    ],
+)
+def test_a_wrong_call_is_refused_and_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert main(arguments) == Exit.REFUSED
+    assert says in capsys.readouterr().err
+
+
+def test_functions_are_not_copied_onto_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["package", str(ROOT)]) == Exit.WRONG
+    assert "this repository itself" in capsys.readouterr().err
