@@ -28,6 +28,13 @@ DEPLOYED = ("main.py", "functions.yaml", "requirements.txt", "balance/**/*.py")
 IGNORED = "venv/\n__pycache__/\n*.log\n# Made by the emulators; it would shadow .env there.\n.env.local\n"
 """What the app's repository should not keep of the folder."""
 
+FORMER = """
+api apply backfill balances bookkeeper changes currencies events explain faults firestore fleet gaps groupcommit identity
+instance layout ledger log money nightly orphans outcome reading rebuild reconcile records retry settings simplify sources store tasks
+triggers values writes
+"""
+"""Modules that lay directly in `balance/` before it had packages."""
+
 
 def deployed_files() -> list[Path]:
     """Relative to the root, in order."""
@@ -67,8 +74,13 @@ def package(folder: Path) -> int:
     lacking = missing_names(folder / ADAPTER)
     if lacking:
         print(
+<<<<<<< HEAD
             f"balance package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER},"
             " and change them to what your app has; the functions do not start before that",
+=======
+            f"balance package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER}, and change "
+            "them to what your app has; the functions do not start before that",
+>>>>>>> main
             file=sys.stderr,
         )
         return Exit.WRONG
@@ -76,9 +88,10 @@ def package(folder: Path) -> int:
 
 
 def outdated(folder: Path, files: list[Path]) -> list[Path]:
-    """What lies in our package's folder and is none of its files: the package is ours, the adapter apart."""
+    """What an earlier version of ours has left there; modules that the app has put beside its adapter are none of it."""
+    packages = {file.parent for file in files if len(file.parts) > 2}
     there = sorted(path.relative_to(folder) for path in (folder / "balance").rglob("*.py"))
-    return [file for file in there if file not in files]
+    return [file for file in there if file not in files and (file.parent in packages or file.stem in FORMER.split())]
 
 
 def missing_names(adapter: Path) -> list[str]:
