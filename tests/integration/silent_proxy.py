@@ -22,7 +22,7 @@ class SilentProxy:
         self.accepted = 0
         """How many connections there have been."""
         self._target_port = target_port
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, asyncio.Task[None] | None] = {}
         self._new_are_silent = False
 
     @property
@@ -43,7 +43,8 @@ class SilentProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         connection = _Connection(self._new_are_silent)
-        self._connections.add(connection)
+        # The loop alone would let go of a task on which nobody waits.
+        self._connections[connection] = asyncio.current_task()
         to_server: asyncio.StreamWriter | None = None
         try:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target_port)
@@ -51,7 +52,7 @@ class SilentProxy:
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             for each in (writer, to_server):
                 if each is not None:
                     each.close()

@@ -13,8 +13,6 @@ from typing import Any, NoReturn
 
 import grpc
 from google.api_core.exceptions import from_grpc_status
-from google.cloud.firestore_v1.services.firestore import FirestoreClient
-from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
 from emulator.errors import RpcError
 from emulator.query import PreparedQuery
@@ -28,8 +26,7 @@ ROOT = f"{DATABASE}/documents/"
 @cache
 def codec(product: Product) -> Any:
     """The product's own sdk, of which only the requests and answers are used: its client is never called."""
-    transport = FirestoreGrpcTransport(channel=grpc.insecure_channel("127.0.0.1:1"))
-    return product.sdk.SdkFirestore(FirestoreClient(transport=transport), DATABASE, is_emulator=True)
+    return product.sdk.SdkFirestore(lambda: grpc.insecure_channel("127.0.0.1:1"), DATABASE, is_emulator=True)
 
 
 @lru_cache(maxsize=1_000)
