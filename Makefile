@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo rehearsal test test-integration test-firebase test-client test-console screenshots simulate explore mutate chaos bench bench-check lint audit format lock
+.PHONY: help setup demo rehearsal test test-integration test-firebase test-client test-console screenshots simulate explore mutate chaos soak bench bench-check lint audit format lock
 
 PY := venv/bin/python
 
@@ -49,6 +49,9 @@ mutate: setup  ## line-by-line mutation of core, documents and protocol: hours; 
 chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
 	@venv/bin/balance chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),1) $(ARGS)
 
+soak: setup  ## a bad day of the platform: MINUTES (5); prints the longest time to recover from each kind of fault
+	@venv/bin/balance soak --minutes $(or $(MINUTES),5) $(ARGS)
+
 bench: setup  ## every figure of docs/performance.md, measured side by side: about ten minutes
 	@$(PY) -m bench $(ARGS)
 
@@ -67,7 +70,7 @@ format: setup  ## rewrite the sources as ruff wants them
 	@venv/bin/ruff check --fix .
 	@venv/bin/ruff format .
 
-lock:  ## compile requirements*.txt from requirements*.in (needs uv)
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-browser.in -o requirements-browser.txt
+lock:  ## compile requirements*.txt from requirements*.in, for Python 3.11 and all later ones (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements-browser.in -o requirements-browser.txt

@@ -1,19 +1,16 @@
 """Entry points of the functions: decode, one call. functions.yaml says what is deployed and how it is triggered."""
 
 import os
-from datetime import datetime
 
 import flask
 import functions_framework
 import functions_framework.aio
-from cloudevents.exceptions import GenericException
-from cloudevents.http import CloudEvent, from_http
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from balance.documents import settings
 from balance.documents.sources import Kind, check_adapter
-from balance.functions import triggers
+from balance.functions import envelope, triggers
 from balance.functions.identity import refuse_unsigned_tokens
 from balance.operations.log import of_request
 
@@ -38,16 +35,16 @@ async def on_settlement_written(request: Request) -> str:
     return await _on_written(Kind.SETTLEMENT, request)
 
 
-@functions_framework.cloud_event
-def on_group_created(event: CloudEvent) -> None:
+@functions_framework.http
+def on_group_created(request: flask.Request) -> tuple[str, int]:
     """A group's document was created, perhaps again: it gets a balance of its own."""
-    triggers.handle_group(event.data or b"", event_id=event["id"], is_created=True)
+    return _on_group(request, is_created=True)
 
 
-@functions_framework.cloud_event
-def on_group_deleted(event: CloudEvent) -> None:
+@functions_framework.http
+def on_group_deleted(request: flask.Request) -> tuple[str, int]:
     """A group's document was deleted: its balance goes, too."""
-    triggers.handle_group(event.data or b"", event_id=event["id"], is_created=False)
+    return _on_group(request, is_created=False)
 
 
 @functions_framework.http
@@ -76,25 +73,22 @@ def reconcile_balances(request: flask.Request) -> tuple[str, int]:
 
 async def _on_written(kind: Kind, request: Request) -> str:
     with of_request(request.headers):
-        # By default bytes of any type that happen to be JSON would come parsed.
-        is_json = "json" in request.headers.get("content-type", "")
+        raw = envelope.Raw(dict(request.headers), await request.body())
         try:
-            event = from_http(request.headers, await request.body(), None if is_json else _as_it_is)
-        except (GenericException, ValueError) as error:
-            # Nothing that Eventarc sends: an attribute is missing.
-            raise HTTPException(400, f"this is no CloudEvent: {error}") from None
-        await triggers.handle(kind, event.data or b"", event_id=event["id"], event_time=_time(request.headers.get("ce-time")))
+            delivery = envelope.opened(raw)
+        except envelope.NotAnEvent as error:
+            triggers.log_unreadable(error, raw)
+            raise HTTPException(400, str(error)) from None
+        await triggers.handle(kind, delivery.data, event_id=delivery.event_id, event_time=delivery.time, raw=raw)
     return "OK"
 
 
-def _as_it_is(data: bytes) -> bytes:
-    return data
-
-
-def _time(text: str | None) -> datetime | None:
-    # From the header: the cloudevents library puts now() in the place of a missing time.
+def _on_group(request: flask.Request, *, is_created: bool) -> tuple[str, int]:
+    raw = envelope.Raw(dict(request.headers), request.get_data())
     try:
-        time = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return time if time.tzinfo else None
+        delivery = envelope.opened(raw)
+    except envelope.NotAnEvent as error:
+        triggers.log_unreadable(error, raw)
+        return str(error), 400
+    triggers.handle_group(delivery.data, event_id=delivery.event_id, is_created=is_created, raw=raw)
+    return "OK", 200

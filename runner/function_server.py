@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,6 +78,7 @@ class FunctionServer:
         self._is_ready = False
         self._watching: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
+        self._folder = tempfile.TemporaryDirectory(prefix="function-")
 
     @property
     def name(self) -> str:
@@ -161,7 +163,9 @@ class FunctionServer:
             *("--source", "main.py"),
             *("--host", "127.0.0.1", "--port", str(self._port)),
         ]
-        environment = {**self._environment, "PORT": str(self._port), "PYTHONUNBUFFERED": "1"}
+        # gunicorn keeps a socket there, by which servers that share the folder get in each other's way.
+        environment = {**self._environment, "XDG_RUNTIME_DIR": self._folder.name}
+        environment |= {"PORT": str(self._port), "PYTHONUNBUFFERED": "1"}
         self._process = Process(command, environment=environment, folder=self._source, output=self._output)
         await self._process.start()
         return self._process

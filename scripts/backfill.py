@@ -27,7 +27,6 @@ from itertools import islice
 from typing import Any
 
 import click
-from google.auth.exceptions import DefaultCredentialsError
 from rich.console import Console
 
 from balance.documents.tally import Tally
@@ -79,11 +78,11 @@ def backfill(
     if enqueue:
         if opened.emulator and TASKS_HOST not in os.environ:
             raise Refused(f"--enqueue on an emulator: set {TASKS_HOST} to the runner's host:port, which `balance dev` prints")
-        region = region or opened.parameters["BALANCE_REGION"]
+        where = region or opened.parameters["BALANCE_REGION"]
         try:
-            put = tasks.sender(opened.project, region, url=function_url, rate_per_s=rate, force=force)
-        except DefaultCredentialsError as error:
-            raise Refused(f"no credentials to enqueue tasks in {opened.project}: docs/deploy.md ({error})") from None
+            put = tasks.sender(opened.project, where, url=function_url, rate_per_s=rate, force=force)
+        except tasks.CannotEnqueue as error:
+            raise Refused(str(error)) from None
         verb, work = "enqueueing", _each(put)
     else:
         keeper = Bookkeeper(firestore, settings, updates_on=lambda: True)
@@ -113,6 +112,9 @@ def backfill(
                     last = filled.group_id
         except KeyboardInterrupt:
             interrupted = True
+        except tasks.CannotEnqueue as error:
+            # The next group would meet the same.
+            raise Refused(str(error)) from None
     summary = {
         "groups": counts.total(),
         **{step.name.lower(): counts[step] for step in Step},

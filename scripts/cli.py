@@ -68,6 +68,7 @@ COMMANDS: Final = {
         Entry("simulate", "scripts.developing.simulate", "random schedules against the protocol"),
         Entry("explore", "scripts.developing.explore", "every interleaving of small worlds"),
         Entry("chaos", "scripts.developing.attack", "the same attack on real processes"),
+        Entry("soak", "scripts.developing.soak", "a bad day: silence, hanging servers, replacements"),
         Entry("rehearsal", "scripts.developing.rehearsal", "the roll-out under traffic, every answer checked"),
         Entry("audit", "scripts.developing.vulnerabilities", "known vulnerabilities of the libraries"),
         Entry("client-contract", "scripts.developing.client_contract", "what the TypeScript client takes from here"),

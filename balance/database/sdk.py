@@ -4,10 +4,15 @@ It calls the library's generated `FirestoreClient` rather than `firestore.Client
 transaction, wraps others in ValueError, spends an RPC on beginning a transaction that the first read can begin, and its
 codec costs many times what ours does (values.py). The RPCs of every event and of every group go straight to the channel of
 that client, with its messages and headers: its own wrapping of a call takes as long as the call.
+
+A connection may go silent: nothing comes back, and nothing says so until the system gives it up after many minutes. So no call
+waits long, and when one has waited in vain on a connection from which nothing else came either, the next ones get a new one.
 """
 
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -23,6 +28,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
+from balance.database.budget import cut
 from balance.database.codec import decode_fields, encode_fields_into, encode_into, encode_update_into, to_datetime, to_timestamp
 from balance.database.firestore import (
     SERVER_TIME,
@@ -42,10 +48,32 @@ from balance.database.firestore import (
 
 _logger = logging.getLogger(__name__)
 
-_TIMEOUT_S = 30.0
-_QUERY_TIMEOUT_S = 300.0
+_READ_S = 5.0
+"""For a read without locks. What answers at all answers within a fraction of that."""
+
+_READ_PER_DOCUMENT_S = 0.02
+"""More for each document: several hundred large ones take their time."""
+
+_LOCKING_S = 8.0
+"""For a call that may have to wait for somebody else's lock."""
+
+_ROLLBACK_S = 2.0
+_LIST_S = 30.0
+_QUERY_S = 300.0
+"""For a whole query; its next answer must come within the time of a read."""
+
+_SILENT_S = 3.0
+"""A connection from which nothing has come for so long, though something is due, is given up."""
+
 _PAGE = 300
 _CHANNEL_OPTIONS = [
+    # As the official client has it.
+    ("grpc.keepalive_time_ms", 30_000),
+    # Else a new channel would share the silent connection of the one before.
+    ("grpc.use_local_subchannel_pool", 1),
+    # After an outage nobody waits two minutes for the next try, nor 20 s for a connection that does not come about.
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # A read is a stream of a few answers: the calling thread takes them itself, where else one is started for each call.
@@ -68,6 +96,7 @@ _DESCENDING = types.StructuredQuery.Direction.DESCENDING.value
 _REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME.value
 
 _PESSIMISTIC = types.TransactionOptions.ConcurrencyMode.PESSIMISTIC.value
+_NO_ANSWER = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
 
 _TRANSIENT = (
@@ -90,12 +119,17 @@ _CONFLICTS = (exceptions.Aborted, exceptions.AlreadyExists, exceptions.FailedPre
 def connect(project: str, database: str) -> Directory:
     """The database, through one channel that all threads may share; an emulator's when FIRESTORE_EMULATOR_HOST names one."""
     emulator = os.environ.get("FIRESTORE_EMULATOR_HOST")
+    name = f"projects/{project}/databases/{database}"
     if emulator:
-        channel = grpc.insecure_channel(emulator, options=_CHANNEL_OPTIONS)
-    else:
-        channel = FirestoreGrpcTransport.create_channel(FirestoreClient.DEFAULT_ENDPOINT, options=_CHANNEL_OPTIONS)
-    client = FirestoreClient(transport=FirestoreGrpcTransport(channel=channel))
-    return SdkFirestore(client, f"projects/{project}/databases/{database}", is_emulator=bool(emulator))
+        return SdkFirestore(lambda: grpc.insecure_channel(emulator, options=_CHANNEL_OPTIONS), name, is_emulator=True)
+    credentials, _ = google.auth.default(default_scopes=FirestoreGrpcTransport.AUTH_SCOPES)
+
+    def open_channel() -> grpc.Channel:
+        return FirestoreGrpcTransport.create_channel(
+            FirestoreClient.DEFAULT_ENDPOINT, credentials=credentials, options=_CHANNEL_OPTIONS
+        )
+
+    return SdkFirestore(open_channel, name, is_emulator=False)
 
 
 def project_id() -> str:
@@ -112,11 +146,89 @@ def project_id() -> str:
 _SERVICE = "/google.firestore.v1.Firestore"
 
 
-class SdkFirestore:
-    """A database behind the generated client."""
+class Line:
+    """One channel, what is called through it, and when something was last heard from its other end."""
 
-    def __init__(self, client: FirestoreClient, database: str, *, is_emulator: bool) -> None:
-        self.client = client
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.client = FirestoreClient(transport=FirestoreGrpcTransport(channel=channel))
+        self.get = channel.unary_stream(
+            f"{_SERVICE}/BatchGetDocuments", _GetPb.SerializeToString, types.BatchGetDocumentsResponse.pb().FromString
+        )
+        self.query = channel.unary_stream(
+            f"{_SERVICE}/RunQuery", _RunQueryPb.SerializeToString, types.RunQueryResponse.pb().FromString
+        )
+        # Of bytes: so the size of a request is known before it is sent.
+        self.commit = channel.unary_unary(f"{_SERVICE}/Commit", None, types.CommitResponse.pb().FromString)
+        self.rollback = channel.unary_unary(f"{_SERVICE}/Rollback", _RollbackPb.SerializeToString)
+        self.heard_at_s = time.monotonic()
+        self.is_closed = False
+        self._channel = channel
+
+    def heard(self) -> None:
+        """Something came."""
+        self.heard_at_s = time.monotonic()
+
+    def is_silent(self, since_s: float) -> bool:
+        """Whether nothing has come for too long, for somebody who has waited since that time."""
+        return time.monotonic() - max(self.heard_at_s, since_s) >= _SILENT_S
+
+    def close(self) -> None:
+        """Give it up: whatever waits on it ends as cancelled."""
+        self.is_closed = True
+        self._channel.close()
+
+
+class _Watch:
+    """Ends a stream whose next answer does not come. The time that passes between its answers and the asking does not count."""
+
+    def __init__(self, call: Any, longest_s: float) -> None:
+        self.has_ended_it = False
+        self._call = call
+        self._longest_s = longest_s
+        self._asked_at_s: float | None = None
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> "_Watch":
+        self._set(self._longest_s)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def next(self, answers: Iterator[Any]) -> Any:
+        """The next answer, or None at the end."""
+        self._asked_at_s = time.monotonic()
+        try:
+            return next(answers, None)
+        finally:
+            self._asked_at_s = None
+
+    def _set(self, after_s: float) -> None:
+        self._timer = threading.Timer(after_s, self._look)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _look(self) -> None:
+        if self._timer is None:
+            return
+        asked_at_s = self._asked_at_s
+        left_s = self._longest_s if asked_at_s is None else asked_at_s + self._longest_s - time.monotonic()
+        if left_s > 0:
+            self._set(left_s)
+        else:
+            self.has_ended_it = True
+            self._call.cancel()
+
+
+class SdkFirestore:
+    """A database behind the generated client's messages."""
+
+    def __init__(self, open_channel: Callable[[], grpc.Channel], database: str, *, is_emulator: bool) -> None:
+        self._open_channel = open_channel
+        self._line = Line(open_channel())
+        self._replacing = threading.Lock()
         self.database = database
         self.root = f"{database}/documents/"
         self.metadata = [("google-cloud-resource-prefix", database)]
@@ -124,18 +236,42 @@ class SdkFirestore:
             # What makes an emulator skip the security rules, as a service account does in production.
             self.metadata.append(("authorization", "Bearer owner"))
         self.routed_metadata = self.routed("database", database)
-        channel = client.transport.grpc_channel
-        self.call_get = channel.unary_stream(
-            f"{_SERVICE}/BatchGetDocuments", _GetPb.SerializeToString, types.BatchGetDocumentsResponse.pb().FromString
-        )
-        self.call_query = channel.unary_stream(
-            f"{_SERVICE}/RunQuery", _RunQueryPb.SerializeToString, types.RunQueryResponse.pb().FromString
-        )
-        # Of bytes: so the size of a request is known before it is sent.
-        self.call_commit = channel.unary_unary(f"{_SERVICE}/Commit", None, types.CommitResponse.pb().FromString)
-        self.call_rollback = channel.unary_unary(f"{_SERVICE}/Rollback", _RollbackPb.SerializeToString)
         self.names_concurrency = True
         """Whether transactions ask for pessimistic concurrency by name."""
+
+    @property
+    def client(self) -> FirestoreClient:
+        """The generated client, for calls that nothing hurries."""
+        return self._line.client
+
+    @contextmanager
+    def line(self) -> Iterator[Line]:
+        """The line for one call, which is replaced when the call shows that it is silent."""
+        line, began_s = self._line, time.monotonic()
+        try:
+            yield line
+        except ValueError as error:
+            # All that the library says of a call on a closed channel.
+            if line.is_closed:
+                raise TransientError("the connection was just given up") from error
+            raise
+        except grpc.RpcError as error:
+            code = error.code()
+            if code in _NO_ANSWER:
+                if line.is_silent(began_s):
+                    self._replace(line)
+            elif code is not grpc.StatusCode.UNAVAILABLE:
+                line.heard()
+            raise
+        line.heard()
+
+    def _replace(self, silent: Line) -> None:
+        with self._replacing:
+            if self._line is not silent:
+                return
+            self._line = Line(self._open_channel())
+        _logger.warning("Firestore's connection has been silent for %g s or more: a new one is opened.", _SILENT_S)
+        silent.close()
 
     def forgo_concurrency(self, refusal: grpc.RpcError) -> None:
         """Ask for no mode any more, and say so."""
@@ -161,7 +297,7 @@ class SdkFirestore:
         if read_time is not None:
             request.read_time.CopyFrom(to_timestamp(read_time))
         with translated(past=read_time is not None):
-            return self.batch_get(request, paths, timeout_s=timeout_s or _TIMEOUT_S)
+            return self.batch_get(request, paths, timeout_s=timeout_s or _for(_READ_S, paths))
 
     def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
         """See Firestore.query."""
@@ -169,7 +305,7 @@ class SdkFirestore:
         if read_time is not None:
             request.read_time.CopyFrom(to_timestamp(read_time))
         with translated(past=read_time is not None):
-            yield from self.run_query(request)
+            yield from self.run_query(request, _READ_S)
 
     def commit(self, writes: Iterable[Write], *, timeout_s: float | None = None, max_bytes: int | None = None) -> datetime:
         """See Firestore.commit."""
@@ -177,14 +313,16 @@ class SdkFirestore:
         for write in writes:
             self.encode_write(request.writes.add(), write)
         with translated(conditional=True):
-            return self.send_commit(request, timeout_s or _TIMEOUT_S, max_bytes)
+            return self.send_commit(request, timeout_s or _LOCKING_S, max_bytes)
 
     def send_commit(self, request: Any, timeout_s: float, max_bytes: int | None = None) -> datetime:
         """The commit time."""
         sent = request.SerializeToString()
         if max_bytes is not None and len(sent) > max_bytes:
             raise TooLarge(f"the commit takes {len(sent)} bytes; {max_bytes} are allowed")
-        response = self.call_commit(sent, timeout=timeout_s, metadata=self.routed_metadata)
+        timeout_s = cut(timeout_s)
+        with self.line() as line:
+            response = line.commit(sent, timeout=timeout_s, metadata=self.routed_metadata)
         return to_datetime(response.commit_time)
 
     def count(self, collection: str) -> int:
@@ -195,7 +333,7 @@ class SdkFirestore:
         request.structured_aggregation_query.aggregations.add(alias="count").count.SetInParent()
         with translated():
             answers = self.client.run_aggregation_query(
-                types.RunAggregationQueryRequest.wrap(request), retry=None, timeout=_QUERY_TIMEOUT_S, metadata=self.metadata
+                types.RunAggregationQueryRequest.wrap(request), retry=None, timeout=cut(_QUERY_S), metadata=self.metadata
             )
             results = [types.RunAggregationQueryResponse.pb(answer).result for answer in answers]
         return int(results[0].aggregate_fields["count"].integer_value)
@@ -207,7 +345,7 @@ class SdkFirestore:
         request.mask.SetInParent()
         with translated():
             for listed in self.client.list_documents(
-                types.ListDocumentsRequest.wrap(request), retry=None, timeout=_TIMEOUT_S, metadata=self.metadata
+                types.ListDocumentsRequest.wrap(request), retry=None, timeout=cut(_LIST_S), metadata=self.metadata
             ):
                 document = types.Document.pb(listed)
                 if not document.HasField("update_time"):
@@ -218,20 +356,23 @@ class SdkFirestore:
         request: Any,
         paths: Sequence[str],
         *,
-        timeout_s: float = _TIMEOUT_S,
+        timeout_s: float,
         on_transaction: Callable[[bytes], None] | None = None,
     ) -> list[Snapshot]:
         """The snapshots in the order of the paths; `on_transaction` gets the id of the transaction that the request begins."""
         found: dict[str, Snapshot] = {}
-        for answer in self.call_get(request, timeout=timeout_s, metadata=self.routed_metadata):
-            if on_transaction is not None and answer.transaction:
-                on_transaction(answer.transaction)
-            if answer.HasField("found"):
-                snapshot = self.snapshot(answer.found, answer.read_time)
-                found[snapshot.path] = snapshot
-            elif answer.missing:
-                path = answer.missing[len(self.root) :]
-                found[path] = Snapshot(path, None, None, _floor(answer.read_time))
+        timeout_s = cut(timeout_s)
+        with self.line() as line:
+            for answer in line.get(request, timeout=timeout_s, metadata=self.routed_metadata):
+                line.heard()
+                if on_transaction is not None and answer.transaction:
+                    on_transaction(answer.transaction)
+                if answer.HasField("found"):
+                    snapshot = self.snapshot(answer.found, answer.read_time)
+                    found[snapshot.path] = snapshot
+                elif answer.missing:
+                    path = answer.missing[len(self.root) :]
+                    found[path] = Snapshot(path, None, None, _floor(answer.read_time))
         return [found[path] for path in paths]
 
     def query_request(self, query: Query) -> Any:
@@ -261,11 +402,17 @@ class SdkFirestore:
                 structured.select.fields.add().field_path = name
         return request
 
-    def run_query(self, request: Any) -> Iterator[Snapshot]:
-        """The matches, one by one."""
-        for answer in self.call_query(request, timeout=_QUERY_TIMEOUT_S, metadata=self.routed("parent", request.parent)):
-            if answer.HasField("document"):
-                yield self.snapshot(answer.document, answer.read_time)
+    def run_query(self, request: Any, patience_s: float) -> Iterator[Snapshot]:
+        """The matches, one by one; TransientError when the next one does not come within that time."""
+        metadata, timeout_s = self.routed("parent", request.parent), cut(_QUERY_S)
+        with self.line() as line:
+            call = line.query(request, timeout=timeout_s, metadata=metadata)
+            with _Watch(call, patience_s) as watch:
+                answers = iter(call)
+                while (answer := watch.next(answers)) is not None:
+                    line.heard()
+                    if answer.HasField("document"):
+                        yield self.snapshot(answer.document, answer.read_time)
 
     def snapshot(self, document: Any, read_time: Any) -> Snapshot:
         """A found document."""
@@ -331,7 +478,7 @@ class SdkTransaction:
             if not self._is_open:
                 return self._begin(request, paths)
             request.transaction = self._id
-            return firestore.batch_get(request, paths)
+            return firestore.batch_get(request, paths, timeout_s=_for(_LOCKING_S, paths))
 
     def _begin(self, request: Any, paths: Sequence[str]) -> list[Snapshot]:
         firestore = self._firestore
@@ -340,15 +487,15 @@ class SdkTransaction:
         if self._retry_of:
             options.retry_transaction = self._retry_of
         if not firestore.names_concurrency:
-            return firestore.batch_get(request, paths, on_transaction=self._begun)
+            return firestore.batch_get(request, paths, timeout_s=_for(_LOCKING_S, paths), on_transaction=self._begun)
         options.concurrency_mode = _PESSIMISTIC
         try:
-            return firestore.batch_get(request, paths, on_transaction=self._begun)
+            return firestore.batch_get(request, paths, timeout_s=_for(_LOCKING_S, paths), on_transaction=self._begun)
         except grpc.RpcError as error:
             if self._is_open or error.code() not in _REFUSALS:
                 raise
             options.ClearField("concurrency_mode")
-            snapshots = firestore.batch_get(request, paths, on_transaction=self._begun)
+            snapshots = firestore.batch_get(request, paths, timeout_s=_for(_LOCKING_S, paths), on_transaction=self._begun)
             # What else might be wrong with the request was not: it is the mode that this server refuses.
             firestore.forgo_concurrency(error)
             return snapshots
@@ -364,7 +511,7 @@ class SdkTransaction:
         request = self._firestore.query_request(query)
         request.transaction = self._id
         with translated():
-            return list(self._firestore.run_query(request))
+            return list(self._firestore.run_query(request, _LOCKING_S))
 
     def commit(self, writes: Iterable[Write]) -> datetime:
         """See Transaction.commit."""
@@ -374,7 +521,7 @@ class SdkTransaction:
         for write in writes:
             firestore.encode_write(request.writes.add(), write)
         with translated(commit=True):
-            committed_at = firestore.send_commit(request, _TIMEOUT_S)
+            committed_at = firestore.send_commit(request, _LOCKING_S)
         self._is_open = False
         self._id = b""
         return committed_at
@@ -384,8 +531,9 @@ class SdkTransaction:
         if self._is_open:
             self._is_open = False
             request = _RollbackPb(database=self._firestore.database, transaction=self._id)
-            with suppress(grpc.RpcError):
-                self._firestore.call_rollback(request, timeout=_TIMEOUT_S, metadata=self._firestore.routed_metadata)
+            # Also when the time is over: a lock that is left is others' time.
+            with suppress(grpc.RpcError, TransientError), self._firestore.line() as line:
+                line.rollback(request, timeout=_ROLLBACK_S, metadata=self._firestore.routed_metadata)
 
 
 @contextmanager
@@ -425,3 +573,8 @@ def _floor(read_time: Any) -> datetime:
     """An instant at which all that was read was already true, in whole microseconds."""
     time = to_datetime(read_time)
     return time if read_time.nanos % 1000 == 0 else time - time.resolution
+
+
+def _for(timeout_s: float, paths: Sequence[str]) -> float:
+    """The longest time of a get."""
+    return timeout_s + _READ_PER_DOCUMENT_S * len(paths)

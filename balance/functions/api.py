@@ -29,6 +29,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 
 from balance import adapter
+from balance.database import budget
 from balance.database.firestore import Firestore, Query, Snapshot, TransientError
 from balance.database.retry import Retry
 from balance.documents.settings import Settings, allowed_origins, app_check_required, reads_per_minute, revocation_checked
@@ -66,8 +67,15 @@ _EXPLANATIONS: Answers[dict[str, Any]] = Answers(
     16 * 1024 * 1024, lambda answer: len(str(answer)), keeps=lambda answer: answer["nextPageToken"] is None
 )
 
-# A caller is waiting: what does not work at once is soon given up.
-_RETRY = Retry(attempts=4, max_delay_s=0.5)
+ANSWER_S = 50.0
+"""The latest answer: before the platform cuts the function off (`timeoutSeconds`: 60)."""
+
+# A caller is waiting: what does not work at once is soon given up. There is time for one read on a connection that has gone
+# silent, and for another one on the next.
+_RETRY = Retry(attempts=4, max_delay_s=0.5, within_s=9.0)
+
+# Whole histories are read.
+_FALLBACK_RETRY = Retry(attempts=4, max_delay_s=0.5)
 
 _ROUTES = Map(
     [
@@ -94,7 +102,8 @@ def handle(request: Request) -> Response:
     """Answer one request. Raises InvalidSetting when the service is not configured, nothing else."""
     origins = allowed_origins(os.environ)
     try:
-        response = _respond(request)
+        with budget.within(ANSWER_S):
+            response = _respond(request)
     except _Refusal as refusal:
         response = _refused(refusal)
     except HTTPException as error:
@@ -265,7 +274,7 @@ _ENDPOINTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def _keeper() -> Bookkeeper:
-    return instance.bookkeeper(_RETRY)
+    return instance.bookkeeper(_FALLBACK_RETRY)
 
 
 @lru_cache(maxsize=1)
@@ -290,7 +299,7 @@ def _fall_back(uid: str, group: Snapshot, stored: Snapshot, cause: Cause) -> Rea
     """A balance that is not served as it stands, on the caller's account. Raises OverBudget, Unreadable, TransientError."""
     budgets = _budgets()
     budgets.check(uid)
-    reading = _RETRY.run(lambda: _reader().fall_back(group, stored, cause))
+    reading = _FALLBACK_RETRY.run(lambda: _reader().fall_back(group, stored, cause))
     budgets.charge(uid, reading.reads)
     return reading
 

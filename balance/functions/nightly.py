@@ -20,6 +20,7 @@ from functools import partial
 from itertools import chain, takewhile
 from typing import Any
 
+from balance.database import budget
 from balance.database.firestore import SERVER_TIME, Directory, Firestore, Query, Set, Snapshot, transaction
 from balance.database.retry import Retry
 from balance.documents.settings import Settings, updates_on
@@ -35,6 +36,9 @@ from balance.protocol import faults
 from balance.protocol.bookkeeper import Bookkeeper
 
 CURSOR = "balanceReconcile/cursor"
+
+ANSWER_S = 525.0
+"""The latest answer: before the platform cuts the function off (`timeoutSeconds`: 540)."""
 
 BUDGET_S = 480.0
 """A minute less than the function may take: what is under way must end, and the place be kept."""
@@ -83,7 +87,8 @@ class _Place:
 
 def handle() -> tuple[str, int]:
     """The scheduled function; returns the answer's text and HTTP status: 500 when something failed."""
-    night = run(instance.firestore(), instance.bookkeeper(), updates_on=partial(updates_on, os.environ))
+    with budget.within(ANSWER_S):
+        night = run(instance.firestore(), instance.bookkeeper(), updates_on=partial(updates_on, os.environ))
     return json.dumps(night.counts), 500 if night.counts["failed"] else 200
 
 

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable
 from datetime import datetime
 
+from balance.database import budget
+from balance.database.budget import OutOfTime
 from balance.documents.balances import WARN_ABOVE_BYTES, Balance, Detail, size_bytes
 from balance.documents.changes import Result
 from balance.documents.outcome import Outcome
@@ -14,6 +16,7 @@ from balance.documents.records import encode_delta
 from balance.documents.settings import deltas_logged
 from balance.documents.sources import Kind
 from balance.functions import instance
+from balance.functions.envelope import Raw
 from balance.operations.log import log
 from balance.protocol.bookkeeper import Bookkeeper, Processed
 from balance.protocol.events import Body, Effect, SourceEvent, UnreadableEvent, decode, decode_group, effect
@@ -26,17 +29,32 @@ METRICS = {
 }
 """The counters of outcomes; an event that fails counts as `updateFailures`."""
 
+ANSWER_S = 110.0
+"""The latest answer: there is time left to log why, before the platform cuts the function off (`timeoutSeconds`: 120)."""
+
 _MAX_SIZES = 10_000
 
 
-async def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None) -> None:
+def log_unreadable(error: Exception, raw: Raw | None, event_id: str | None = None) -> None:
+    """Leave a trace of a delivery that is not understood: it raises the alert, and tells what there is to find its group by."""
+    log(
+        "ERROR",
+        str(error),
+        eventId=event_id,
+        outcome=Outcome.UNREADABLE,
+        metric="updateFailures",
+        **({} if raw is None else raw.as_log()),
+    )
+
+
+async def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime | None, raw: Raw | None = None) -> None:
     """Process one delivery. Returns when it may be acknowledged; raises when it must be redelivered."""
     started = time.perf_counter()
     try:
         event = decode(body, kind=kind, event_id=event_id, time=event_time)
     except UnreadableEvent as error:
-        # Redelivery brings the same bytes: acknowledge, and leave a trace that raises the alert.
-        log("ERROR", str(error), eventId=event_id, outcome=Outcome.UNREADABLE, metric="updateFailures")
+        # Redelivery brings the same bytes: acknowledge.
+        log_unreadable(error, raw, event_id)
         return
     try:
         keeper = instance.bookkeeper()
@@ -70,19 +88,20 @@ async def handle(kind: Kind, body: Body, *, event_id: str, event_time: datetime 
         )
 
 
-def handle_group(body: Body, *, event_id: str, is_created: bool) -> None:
+def handle_group(body: Body, *, event_id: str, is_created: bool, raw: Raw | None = None) -> None:
     """Process one delivery that tells of a group's creation or deletion; as `handle`."""
     started = time.perf_counter()
     keeper = instance.bookkeeper()
     try:
         group_id = decode_group(body, keeper.settings.layout)
     except UnreadableEvent as error:
-        log("ERROR", str(error), eventId=event_id, outcome=Outcome.UNREADABLE, metric="updateFailures")
+        log_unreadable(error, raw, event_id)
         return
     what = f"the group {group_id} was {'created' if is_created else 'deleted'}"
     act: Callable[[str], Result] = keeper.group_created if is_created else keeper.group_deleted
     try:
-        result = act(group_id)
+        with budget.within(ANSWER_S):
+            result = act(group_id)
     except Exception as error:
         log(
             "ERROR",
@@ -119,7 +138,11 @@ async def _processed(keeper: Bookkeeper, event: SourceEvent, consequences: Effec
         loop.call_soon_threadsafe(settle, processed)
 
     keeper.begin(event, consequences, done)
-    return await told
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await told
+    except TimeoutError:
+        raise OutOfTime(f"not done within {ANSWER_S:g} s; it may still be, and the event is delivered again") from None
 
 
 def _log_result(event: SourceEvent, result: Result, started: float) -> None:

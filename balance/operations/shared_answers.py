@@ -11,6 +11,9 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Generic, TypeVar
 
+from balance.database import budget
+from balance.database.budget import OutOfTime
+
 V = TypeVar("V")
 
 
@@ -43,7 +46,12 @@ class Answers(Generic[V]):
                 mine: Future[V] = Future()
                 self._under_way[key] = mine
         if running is not None:
-            return running.result()
+            try:
+                return running.result(budget.left_s())
+            except TimeoutError:
+                if running.done():
+                    raise
+                raise OutOfTime("the time for this request is over before an equal one was answered") from None
         try:
             answer = compute()
         except BaseException as error:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
+from balance.database import budget
+from balance.database.budget import Budget, OutOfTime
 from balance.database.firestore import Firestore, Retried, TransientError
 from balance.database.retry import Retry
 from balance.documents.changes import GroupChange, NewerVersion, Result
@@ -33,6 +35,10 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 _MAX_THREADS = 256
 """More than the groups of all requests that an instance takes at once (80): each may have to wait for somebody else's lock."""
 
+JOB_S = 45.0
+"""For bringing changes into one group alone, with all retries. An event may have to wait for two such jobs, that before its own
+and its own, and must be answered before the platform cuts its function off (`timeoutSeconds` in functions.yaml)."""
+
 T = TypeVar("T")
 
 
@@ -42,8 +48,8 @@ class Signal(Protocol):
     def set(self) -> None:
         """Wake the waiter, now or as soon as it waits."""
 
-    def wait(self) -> object:
-        """Sleep until set."""
+    def wait(self, timeout: float | None = None) -> object:
+        """Sleep until set; or for so many seconds, and return False."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ class RebuildRequest:
     """Somebody wants a group's balance rebuilt; `force` overwrites one of a newer version."""
 
     force: bool = False
+    budget: Budget | None = None
+    """How long whoever asks can wait; None: as long as it takes."""
 
 
 Member = GroupChange | Suspect | RebuildRequest
@@ -89,6 +97,7 @@ class Bookkeeper:
         self._retry = retry or Retry()
         self._start = start or ThreadPoolExecutor(_MAX_THREADS, "bookkeeper").submit
         self._new_signal = new_signal
+        self._clock = clock
         self._memory = Memory(clock)
         self._patience = Patience(clock)
         self._combiner: Combiner[Member, Result] = Combiner(
@@ -134,7 +143,7 @@ class Bookkeeper:
             signal.set()
 
         self.begin(event, consequences, done)
-        signal.wait()
+        _wait(signal)
         (processed,) = told
         for result in processed.results:
             on_result(result)
@@ -151,8 +160,8 @@ class Bookkeeper:
             told.append(outcome)
             signal.set()
 
-        self._combiner.submit(group_id, RebuildRequest(force), done)
-        signal.wait()
+        self._combiner.submit(group_id, RebuildRequest(force, budget.current()), done)
+        _wait(signal)
         (outcome,) = told
         if isinstance(outcome, Exception):
             raise outcome
@@ -189,7 +198,7 @@ class Bookkeeper:
             return Result(None, Outcome.FAULT)
 
         firestore = Retried(self._firestore)
-        self._start(lambda: done(_outcome(lambda: self._retry.run(settle))))
+        self._start(lambda: done(_outcome(lambda: self._in_time(settle))))
 
     def _begin_change(
         self,
@@ -210,7 +219,7 @@ class Bookkeeper:
     ) -> None:
         """A write whose time is not known was committed before its event came."""
         path = self.settings.layout.balance(group_id)
-        read = _outcome(lambda: self._retry.run(lambda: self._firestore.get([path])))
+        read = _outcome(lambda: self._in_time(lambda: self._firestore.get([path])))
         if isinstance(read, Exception):
             done(read)
             return
@@ -240,14 +249,30 @@ class Bookkeeper:
         requests = [member for member in members if isinstance(member, RebuildRequest)]
         force = any(request.force for request in requests)
         firestore = Retried(self._firestore)
+        # A rebuild within retries its last transaction: all together must not take a multiple of what one may.
+        retry = self._retry.shared()
 
         def attempt() -> tuple[list[Result], Result | None]:
             return self._bring_in(
-                firestore, group_id, list(changes.values()), suspects, is_requested=bool(requests), force=force
+                firestore, group_id, list(changes.values()), suspects, retry, is_requested=bool(requests), force=force
             )
 
-        done, rebuilt = self._retry.run(attempt)
+        with budget.until(self._budget_of(requests)):
+            done, rebuilt = retry.run(attempt)
         return _by_member(group_id, members, changes, done, rebuilt)
+
+    def _in_time(self, work: Callable[[], T]) -> T:
+        with budget.within(JOB_S, self._clock):
+            return self._retry.run(work)
+
+    def _budget_of(self, requests: Sequence[RebuildRequest]) -> Budget | None:
+        """What a lone job may take: as long as one can wait of those whom it serves."""
+        budgets = [Budget(self._clock() + JOB_S, self._clock)]
+        for request in requests:
+            if request.budget is None:
+                return None
+            budgets.append(request.budget)
+        return max(budgets, key=lambda each: each.left_s)
 
     def _bring_in(
         self,
@@ -255,12 +280,13 @@ class Bookkeeper:
         group_id: str,
         changes: Sequence[GroupChange],
         suspects: Sequence[Suspect],
+        retry: Retry,
         *,
         is_requested: bool,
         force: bool,
     ) -> tuple[list[Result], Result | None]:
         """One attempt at a batch: a result per change, and that of the rebuild, if there was one."""
-        settings, retry = self.settings, self._retry
+        settings = self.settings
         # All portions, even when the balance is found stale by the first.
         settled = [faults.settle(firestore, settings, group_id, each, force=force) for each in faults.in_portions(suspects)]
         updates_on = self._updates_on()
@@ -272,6 +298,12 @@ class Bookkeeper:
             *done, rebuilt = rebuild(firestore, settings, group_id, changes, force=force, retry=retry)
             return done, rebuilt
         return apply(firestore, settings, group_id, changes, retry=retry) if changes else [], None
+
+
+def _wait(signal: Signal) -> None:
+    """Wait as long as whoever asks has time. The work goes on without them."""
+    if signal.wait(budget.left_s()) is False:
+        raise OutOfTime("the time for this request is over before the work was done")
 
 
 def _distinct(members: Sequence[Member]) -> dict[str, GroupChange]:

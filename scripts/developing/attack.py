@@ -142,10 +142,14 @@ class Attack:
             {"rpc": "*", "probability": 0.3, "latencyMs": 20},
             {"rpc": "Commit", "probability": 0.02, "latencyMs": 1_000},
         )
-        for number in range(WRITERS):
-            self._go(partial(self._write, number))
+        self.start_writing()
         self._go(self._kill)
         self._go(self._rebuild)
+
+    def start_writing(self) -> None:
+        """Begin with what the app's clients do, and nothing else."""
+        for number in range(WRITERS):
+            self._go(partial(self._write, number))
 
     def stop(self) -> None:
         """End the faults and all that goes on; raises what broke."""

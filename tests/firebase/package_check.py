@@ -43,6 +43,14 @@ def test_the_cli_uploads_what_is_deployed_and_nothing_else(listed: list[Path]) -
     assert uploaded == deployed_files()
 
 
+def test_the_runtime_is_the_newest_that_the_cli_supports() -> None:
+    table = 'console.log(require("firebase-tools/lib/deploy/functions/runtimes/supported").latest("python"))'
+    newest = subprocess.run(["node", "-e", table], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+    for file in ("firebase.json", "examples/households/firebase.json"):
+        codebases = json.loads((ROOT / file).read_text())["functions"]
+        assert [each["runtime"] for each in codebases if each["codebase"] == "balance"] == [newest]
+
+
 @pytest.fixture(scope="module")
 def deployed(listed: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """The package in a folder of its own, and the Python of an environment with nothing but its requirements."""

@@ -25,6 +25,7 @@ from runner.processes import adopt_orphans, descendants, end_descendants
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "tests" / "firebase"
 CLI = HERE / "node_modules" / ".bin" / "firebase"
+CONFIG = ROOT / "firebase.test.json"
 PROJECT = "demo-balance"
 OFFLINE = {
     "CI": "1",
@@ -39,7 +40,7 @@ LEFTOVERS = 3
 def main() -> int:
     adopt_orphans()
     install_cli()
-    with parameters_as_they_were():
+    with parameters_as_they_were(), runtime_of_this_python():
         obstacle = obstacle_to_official_firestore()
         if obstacle is None:
             print("test-firebase: the Firestore is the official emulator", flush=True)
@@ -106,6 +107,8 @@ def run_cli(emulators: str, environment: Mapping[str, str]) -> int:
     command = [
         str(CLI),
         "emulators:exec",
+        "--config",
+        CONFIG.name,
         "--only",
         emulators,
         "--project",
@@ -129,6 +132,19 @@ def parameters_as_they_were() -> Iterator[None]:
             file.unlink(missing_ok=True)
         else:
             file.write_bytes(before)
+
+
+@contextmanager
+def runtime_of_this_python() -> Iterator[None]:
+    """A configuration whose runtime is the Python at hand: the CLI runs functions with the runtime's own, out of venv/."""
+    configuration = json.loads((ROOT / "firebase.json").read_text())
+    for codebase in configuration["functions"]:
+        codebase["runtime"] = f"python{sys.version_info.major}{sys.version_info.minor}"
+    CONFIG.write_text(json.dumps(configuration))
+    try:
+        yield
+    finally:
+        CONFIG.unlink()
 
 
 if __name__ == "__main__":

@@ -113,8 +113,9 @@ class Signal:
         if self._wake is not None:
             self._wake()
 
-    def wait(self) -> None:
-        """Sleep until set."""
+    def wait(self, timeout: float | None = None) -> None:
+        """Sleep until set. Nobody here is in a hurry."""
+        assert timeout is None
         if not self._is_set:
             self._scheduler.wait(self._subscribe)
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,34 @@ def test_tasks_go_to_the_region_of_the_functions(
     run(capsys, "--enqueue")
     run(capsys, "--enqueue", "--region", "asia-east1")
     assert regions == ["us-central1", "europe-west1", "asia-east1"]
+
+
+def test_who_cannot_send_tasks_is_told_once_before_the_first_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    login = tmp_path / "login.json"
+    login.write_text(json.dumps({"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "t"}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(login))
+    with pytest.raises(tasks.CannotEnqueue, match="--impersonate-service-account"):
+        tasks.sender("demo-test", "us-central1", rate_per_s=1)
+
+
+@pytest.mark.parametrize(("status", "advice"), [(403, "roles/cloudtasks.enqueuer"), (404, "--region")])
+def test_a_queue_that_refuses_is_told_once(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, status: int, advice: str
+) -> None:
+    old_groups(app, 3)
+
+    class Queue(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Queue) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", f"127.0.0.1:{server.server_port}")
+        assert main(["backfill", "--enqueue", "--workers", "1"]) == 2
+        server.shutdown()
+    assert capsys.readouterr().err.count(advice) == 1
 
 
 @pytest.mark.parametrize(

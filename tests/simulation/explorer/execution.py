@@ -100,8 +100,9 @@ class Signal:
         if self._waiter is not None:
             self._execution.wake(self._waiter)
 
-    def wait(self) -> None:
-        """Sleep until set."""
+    def wait(self, timeout: float | None = None) -> None:
+        """Sleep until set. Nobody here is in a hurry."""
+        assert timeout is None
         if not self._is_set:
             self._waiter = self._execution.running
             self._execution.park()

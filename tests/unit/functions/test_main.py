@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,8 @@ from functions_framework._http import create_server
 
 from balance.documents.sources import Kind
 from balance.functions import triggers
-from tests.cloud_events import body, headers
+from balance.functions.envelope import Raw
+from tests.cloud_events import ROOT, EventDataPb, body, headers
 from tests.entry_points import Trigger, application
 
 WRITTEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -25,7 +27,7 @@ def handled(monkeypatch: pytest.MonkeyPatch) -> Handled:
     """What reaches the trigger."""
     calls: Handled = []
 
-    async def handle(kind: Kind, data: bytes, *, event_id: str, event_time: datetime | None) -> None:
+    async def handle(kind: Kind, data: bytes, *, event_id: str, event_time: datetime | None, raw: Raw) -> None:
         calls.append((kind, data, event_id, event_time))
 
     monkeypatch.setattr(triggers, "handle", handle)
@@ -43,7 +45,7 @@ def test_a_delivery_reaches_the_trigger_as_it_came(handled: Handled, name: str, 
 def test_a_groups_coming_and_going_reach_the_trigger(name: str, is_created: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def handle(data: bytes, *, event_id: str, is_created: bool) -> None:
+    def handle(data: bytes, *, event_id: str, is_created: bool, raw: Raw) -> None:
         calls.append((data, event_id, is_created))
 
     monkeypatch.setattr(triggers, "handle_group", handle)
@@ -114,6 +116,74 @@ def test_what_is_no_cloud_event_is_refused(handled: Handled, missing: str) -> No
     sent = {name: value for name, value in headers().items() if name != missing}
     assert Trigger("on_expense_written").deliver(BODY, sent) == 400
     assert handled == []
+
+
+def pushed(data: bytes, sent: dict[str, str]) -> bytes:
+    """The same event as Pub/Sub pushes it."""
+    message = {"data": base64.b64encode(data).decode(), "attributes": sent, "messageId": "1", "publishTime": sent["ce-time"]}
+    return json.dumps({"message": message, "subscription": "projects/demo-test/subscriptions/s"}).encode()
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+def test_an_event_that_pubsub_pushes_is_unwrapped(handled: Handled, content_type: str) -> None:
+    data = body("expenses/ends in a space ", after={"groupId": "g"}, after_time=WRITTEN)
+    sent = pushed(data, headers("expenses/ends in a space ", event_id="event-9"))
+    assert Trigger("on_expense_written").deliver(sent, {"content-type": content_type}) == 200
+    assert handled == [(Kind.EXPENSE, data, "event-9", WRITTEN)]
+
+
+def test_a_groups_event_that_pubsub_pushes_is_unwrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(triggers, "handle_group", lambda data, **rest: calls.append((data, rest["event_id"])))
+    data = body("groups/g ", after={})
+    sent = {"data": pushed(data, headers("groups/g ")), "headers": {"content-type": "application/json"}}
+    assert application("on_group_created").test_client().post("/", **sent).status_code == 200
+    assert calls == [(data, "event-1")]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'{"message": {"data": "AA==", "attributes": {}}}',
+        b'{"message": {"data": "?", "attributes": {"ce-id": "1"}}}',
+        b'{"message": {"attributes": {"ce-id": "1"}}}',
+        b'{"message": {"data": 5, "attributes": {"ce-id": "1"}}}',
+        b'{"message": [1]}',
+        b'{"message": ' + b"[" * 100_000,
+        b"{",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("name", ["on_expense_written", "on_group_deleted"])
+def test_what_is_in_no_envelope_is_refused_and_raises_the_alert(
+    name: str, sent: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = {"content-type": "application/json", "authorization": "Bearer secret", "x-from": "somebody"}
+    if name == "on_group_deleted":
+        status = application(name).test_client().post("/", data=sent, headers=plain).status_code
+    else:
+        status = Trigger(name).deliver(sent, plain)
+    assert status == 400
+    out = capsys.readouterr().out
+    assert "secret" not in out
+    (entry,) = [entry for line in out.splitlines() if line.startswith("{") and (entry := json.loads(line)).get("metric")]
+    assert (entry["metric"], entry["outcome"], entry["bodyBytes"]) == ("updateFailures", "UNREADABLE", len(sent))
+    assert {key.lower(): value for key, value in entry["headers"].items()}["x-from"] == "somebody"
+    assert base64.b64decode(entry["bodyBase64"]) == sent[:2048]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_cannot_be_read_leaves_what_there_is_to_find_its_group_by(
+    capsys: pytest.CaptureFixture[str], wrapped: bool
+) -> None:
+    # Two documents: no change that anybody could make.
+    data = EventDataPb(value={"name": ROOT + "expenses/e1"}, old_value={"name": ROOT + "expenses/e2"}).SerializeToString()
+    sent = (pushed(data, headers()), {"content-type": "application/json"}) if wrapped else (data, headers())
+    assert Trigger("on_expense_written").deliver(*sent) == 200
+    entries = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    (entry,) = [entry for entry in entries if entry.get("outcome")]
+    assert entry["documents"] == ["expenses/e1", "expenses/e2"]
+    assert entry["eventId"] == "event-1"
 
 
 def test_an_unreadable_event_is_acknowledged_and_raises_the_alert(capsys: pytest.CaptureFixture[str]) -> None:
