@@ -67,11 +67,11 @@ def console(target: Target, port: int, write: bool, names: str | None) -> int:
             raise Refused(f"port {port}: {error.strerror}") from None
         listening.listen(128)
         feed.start()
-        _tell(f"http://127.0.0.1:{listening.getsockname()[1]}/{shown.token}/")
         configuration = uvicorn.Config(
             shown.application(), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
         )
         try:
+            _tell(f"http://127.0.0.1:{listening.getsockname()[1]}/{shown.token}/")
             uvicorn.Server(configuration).run(sockets=[listening])
         except KeyboardInterrupt:
             print(file=sys.stderr)

@@ -5,6 +5,7 @@ Run it inside the runner; the README beside it says how. Exit codes: 0 the balan
 
 import json
 import os
+import subprocess
 import sys
 import urllib.request
 from typing import Any
@@ -43,8 +44,10 @@ def main() -> int:
     costs.document("dinner").set({**dinner, "payers": {"mia": 2_000, "olu": 4_000}})
     later = nets_once_settled(household)
     faults = {fault.get("source"): fault.get("field") for fault in household.collection("balanceFaults").stream()}
-    print("nets:", json.dumps(nets), "then", json.dumps(later), "faults:", json.dumps(faults))
+    listed = nets_of_a_member("mia")
+    print("nets:", json.dumps(nets), "then", json.dumps(later), "faults:", json.dumps(faults), "listed:", json.dumps(listed))
     is_right = nets == EXPECTED and later == EXPECTED_LATER
+    is_right = is_right and listed == {"elm-street": {"EUR": 3_000, "JPY": -700}}
     return 0 if is_right and faults == {"households/elm-street/costs/coins": "splits"} else 1
 
 
@@ -56,6 +59,14 @@ def nets_once_settled(household: Any) -> dict[str, dict[str, int]]:
         currency: {uid: row["netBalance"] for uid, row in rows.items() if row["netBalance"]}
         for currency, rows in stored.get("balancesByCurrency", {}).items()
     }
+
+
+def nets_of_a_member(uid: str) -> dict[str, dict[str, int]]:
+    """By household, as the read API's list tells them."""
+    token = subprocess.run(["balance", "token", uid], capture_output=True, text=True, check=True).stdout.strip()
+    url = json.loads(os.environ["FUNCTION_URLS"])["balance_api"] + "/balances"
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})) as answer:
+        return {group["groupId"]: group["netByCurrency"] for group in json.loads(answer.read())["groups"]}
 
 
 def cost(payer: str, cents: float, currency: str, shares: object) -> dict[str, Any]:
