@@ -74,13 +74,8 @@ def package(folder: Path) -> int:
     lacking = missing_names(folder / ADAPTER)
     if lacking:
         print(
-<<<<<<< HEAD
-            f"balance package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER},"
-            " and change them to what your app has; the functions do not start before that",
-=======
             f"balance package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER}, and change "
             "them to what your app has; the functions do not start before that",
->>>>>>> main
             file=sys.stderr,
         )
         return Exit.WRONG
