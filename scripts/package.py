@@ -30,8 +30,8 @@ IGNORED = "venv/\n__pycache__/\n*.log\n# Made by the emulators; it would shadow 
 
 FORMER = """
 api apply backfill balances bookkeeper changes currencies events explain faults firestore fleet gaps groupcommit identity
-instance layout ledger log money nightly orphans outcome reading rebuild reconcile records retry settings simplify sources store tasks
-triggers values writes
+instance layout ledger log money nightly orphans outcome reading rebuild reconcile records retry settings simplify sources store
+tasks triggers values writes
 """
 """Modules that lay directly in `balance/` before it had packages."""
 
@@ -74,13 +74,8 @@ def package(folder: Path) -> int:
     lacking = missing_names(folder / ADAPTER)
     if lacking:
         print(
-<<<<<<< HEAD
-            f"balance package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER},"
-            " and change them to what your app has; the functions do not start before that",
-=======
             f"balance package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER}, and change "
             "them to what your app has; the functions do not start before that",
->>>>>>> main
             file=sys.stderr,
         )
         return Exit.WRONG
