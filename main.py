@@ -9,13 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from balance.documents import settings
-from balance.documents.sources import Kind
+from balance.documents.sources import Kind, check_adapter
 from balance.functions import envelope, triggers
 from balance.functions.identity import refuse_unsigned_tokens
 from balance.operations.log import of_request
 
 refuse_unsigned_tokens(os.environ)
 settings.check(os.environ)
+check_adapter()
 
 # For the functions that work on threads, as many as an instance gets requests at once (`concurrency` in functions.yaml).
 # functions-framework, which would take four per CPU, looks for it after it has loaded this file.

@@ -22,7 +22,6 @@ from scripts.command import Refused
 ROOT: Final = Path(__file__).resolve().parent.parent
 VARIABLE: Final = "BALANCE_SOURCE"
 ADAPTER: Final = Path("balance") / "adapter.py"
-_IN_ADAPTER: Final = ("expense", "settlement", "group", "GROUP_ID_FIELD", "MEMBERS_FIELD", "DELETED_FIELD")
 
 
 def find(given: str | None) -> Path:
@@ -79,13 +78,16 @@ def load_adapter(arguments: Sequence[str]) -> None:
         spec.loader.exec_module(module)
     except Exception as error:  # noqa: BLE001 - the app's code may raise anything
         raise Refused(f"{path} cannot be loaded: {type(error).__name__}: {error}") from None
-    missing = [name for name in _IN_ADAPTER if not hasattr(module, name)]
-    if missing:
-        raise Refused(f"{path} lacks {', '.join(missing)}: `balance package` copies an adapter that has all")
     balance.adapter = module
+    from balance.documents.sources import AdapterFailed, check_adapter
+
+    try:
+        check_adapter()
+    except AdapterFailed as error:
+        raise Refused(f"{path} {error}") from None
 
 
-def check_adapter(folder: Path) -> Path:
+def adapter_of(folder: Path) -> Path:
     """The path of the loaded adapter, which must be that of the folder. Raises Refused."""
     from balance import adapter
 

@@ -45,7 +45,7 @@ class Target:
         emulator = os.environ.get(EMULATOR_HOST)
         project = self._project(emulator)
         folder = source.find(self.source)
-        adapter = source.check_adapter(folder)
+        adapter = source.adapter_of(folder)
         parameters = source.parameters(folder, project, self._over(), emulated=bool(emulator))
         try:
             settings = from_environment(parameters)

@@ -124,7 +124,17 @@ def parse(kind: Kind | None, fields: Fields | None, unit: Unit, group_in_path: s
 
 
 class AdapterFailed(Exception):
-    """The app's adapter could not read a document; the message says why."""
+    """The app's adapter could not read a document, or lacks something; the message says why."""
+
+
+_IN_ADAPTER: Final = (*Kind, "group", "GROUP_ID_FIELD", "MEMBERS_FIELD", "DELETED_FIELD")
+
+
+def check_adapter() -> None:
+    """Refuse an adapter that lacks a name: when it is loaded, not when the first request needs it. Raises AdapterFailed."""
+    missing = [str(name) for name in _IN_ADAPTER if not hasattr(adapter, name)]
+    if missing:
+        raise AdapterFailed(f"lacks {', '.join(missing)}: the balance/adapter.py of this version shows what it must define")
 
 
 def read(kind: Kind, fields: Fields) -> Fields | None:

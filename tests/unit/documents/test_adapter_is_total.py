@@ -8,6 +8,7 @@ import pytest
 
 from balance import adapter
 from balance.core.money import Unit
+from balance.documents import sources
 from balance.documents.sources import NOTHING, Kind, Malformed, parse
 
 FIELDS = {"groupId": "g", "paidBy": "a", "amount": 1, "currency": "USD", "splits": [{"uid": "b", "amount": 1}]}
@@ -45,3 +46,11 @@ def test_a_settlement_is_read_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(adapter, "settlement", lambda fields: fields["parts"])
     found = parse(Kind.SETTLEMENT, FIELDS, Unit.MAJOR, "in-path")
     assert found == Malformed("adapter", "KeyError 'parts'", "in-path")
+
+
+@pytest.mark.parametrize("name", ["expense", "settlement", "group", "GROUP_ID_FIELD", "MEMBERS_FIELD", "DELETED_FIELD"])
+def test_an_adapter_that_lacks_a_name_is_refused_when_it_is_loaded(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    sources.check_adapter()
+    monkeypatch.delattr(adapter, name)
+    with pytest.raises(sources.AdapterFailed, match=f"lacks {name}:"):
+        sources.check_adapter()

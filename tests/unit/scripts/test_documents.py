@@ -40,6 +40,14 @@ def test_what_a_document_links_to_is_there(document: str) -> None:
         assert (path.parent / target).exists(), f"{document}: {target}"
 
 
+@pytest.mark.parametrize("document", documents())
+def test_a_file_that_a_document_names_is_there(document: str) -> None:
+    for path in re.findall(
+        r"`((?:balance|bench|clients|deploy|emulator|examples|runner|scripts|tests)/[\w./-]+)`", (ROOT / document).read_text()
+    ):
+        assert (ROOT / path).exists(), f"{document}: {path}"
+
+
 @pytest.mark.parametrize("document", [name for name in documents() if name != "README.md"])
 def test_a_page_opens_with_whom_it_is_for_and_what_they_can_do_after_it(document: str) -> None:
     opening = (ROOT / document).read_text().split("\n\n")[1]
