@@ -27,7 +27,15 @@ NEAR = {
 """Regions within the multi-regions: https://cloud.google.com/firestore/docs/locations"""
 EXEMPT = (("metadata", "balancesByCurrency"), ("metadata", "simplifiedDebts"), ("balanceEvents", "delta"))
 """The fields that deploy/firestore.indexes.json exempts from indexing."""
-SERVICES = ("on-expense-written", "on-settlement-written", "balance-api", "rebuild-balance", "reconcile-balances")
+SERVICES = (
+    "on-expense-written",
+    "on-settlement-written",
+    "on-group-created",
+    "on-group-deleted",
+    "balance-api",
+    "rebuild-balance",
+    "reconcile-balances",
+)
 
 
 class Unreachable(Exception):

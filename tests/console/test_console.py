@@ -191,7 +191,7 @@ def test_a_duplicated_event_is_a_duplicate(new_page: NewPage, url: str) -> None:
     page.get_by_text("Stored and recalculated agree").wait_for()
 
 
-def test_an_event_is_held_dropped_and_the_nightly_check_puts_it_right(new_page: NewPage, url: str, session: Session) -> None:
+def test_an_event_is_held_dropped_and_a_rebuild_puts_it_right(new_page: NewPage, url: str, session: Session) -> None:
     page = new_page()
     new_group(page, url, "dropped", "ana, bo")
     session.drain()
