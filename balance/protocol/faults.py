@@ -6,7 +6,7 @@ side reads the document in a transaction and sets or removes its fault by what s
 `field`, `reason` and `since`, the time at which the malformed version was written.
 
 A group's balance counts the group's faults. Each transaction that sets or removes one changes the count of a current balance,
-too; one that is not current is rebuilt, and a rebuild counts the faults that stand when it commits. So the count is exact at
+too; one that is not current is marked stale and rebuilt, and a rebuild counts the faults that stand when it commits. So the count is exact at
 every commit. A group that does not exist has neither.
 """
 
@@ -100,6 +100,9 @@ def _count(
     if judgement.condition is Condition.NEWER and not force:
         raise NewerVersion(f"{balance.path}: {judgement.reason}")
     if judgement.stored is None:
+        if more and balance.fields is not None:
+            # It is not current to us, but may be to code of another version, which must not go on with a wrong count.
+            writes.append(Update(balance.path, {("version",): STALE}))
         return False
     count = judgement.stored.faults + more
     if count < 0:

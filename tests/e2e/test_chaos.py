@@ -130,7 +130,7 @@ def test_the_judge_names_the_group_whose_balance_was_corrupted(
 @pytest.mark.parametrize(
     ("splits", "what", "count"),
     # A fault that was lost is missing, and is not counted.
-    [([{"uid": "bo.b", "amount": 5}], "the balance of {group}:", 1), (7, "'{group}', 'expenses/lost'", 2)],
+    [([{"uid": "bo.b", "amount": 5}], "the balance of {group}:", 1), (7, "'expenses/lost'", 2)],
 )
 def test_the_judge_sees_that_an_event_was_lost(
     attacked: Attacked, splits: object, what: str, count: int, capsys: pytest.CaptureFixture[str]
@@ -144,7 +144,7 @@ def test_the_judge_sees_that_an_event_was_lost(
         assert judge(attacked.session, attacked.firestore, attacked.assault) == 1
         said = capsys.readouterr().out
         assert figures(said)["differences"] == count
-        assert what.format(group=group) in said.splitlines()[0]
+        assert any(what.format(group=group) in line for line in said.splitlines())
     finally:
         attacked.write(Delete(source))
         attacked.session.set_chaos()

@@ -27,19 +27,34 @@ class Hands:
         lists_again, stops, place = random.random() < 0.5, random.random() < 0.15, random.choice((0.0, 0.5, 1.0, 1.0))
         pace_us = random.choice((0, 1_000, SECOND_US // 5, 2 * SECOND_US))
 
+        own, is_gone, is_marked = f"groups/{group}", False, False
+
+        def delete(path: str) -> None:
+            nonlocal is_gone, is_marked
+            if path == own:
+                is_gone = True
+                if is_marked:
+                    simulation.tampered.discard(group)
+            elif group in simulation.audit.existing_groups() and group not in simulation.tampered:
+                # Until the group's own document goes, its balance may count faults that are gone already. When it has come back
+                # under the deletion, which goes on, what it loses is lost for good, as by hand.
+                simulation.tampered.add(group)
+                is_marked = not is_gone
+            app.delete(path)
+
         def delete_all(is_first: bool) -> int:
             paths = app.below(group)
             if is_first:
-                paths.insert(int(place * len(paths)), f"groups/{group}")
+                paths.insert(int(place * len(paths)), own)
             if stops:
                 del paths[len(paths) // 2 :]
-                if f"groups/{group}" not in paths:
+                if own not in paths:
                     # What is deleted below a group that goes on is deleted by hand.
                     simulation.tampered.add(group)
             delay_us = 0
             for path in paths:
                 delay_us += int(random.random() * pace_us)
-                simulation.scheduler.after(delay_us, partial(app.delete, path))
+                simulation.scheduler.after(delay_us, partial(delete, path))
             if paths and lists_again and not stops and not is_first:
                 simulation.scheduler.after(delay_us + 20_000, partial(delete_all, False))
             return delay_us

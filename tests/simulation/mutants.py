@@ -206,7 +206,7 @@ MUTANTS = (
         "snapshot-used-up",
         "the second attempt of a rebuild's transaction adds the newer records once more",
         (Edit("protocol.rebuild", "{currency: dict(pairs) for currency, pairs in history.ledger.items()}", "history.ledger"),),
-        killed_by=(769, 1014, 1622),
+        killed_by=(2027, 3271, 3342),
     ),
     Mutant(
         "no-later-as-of-stop",

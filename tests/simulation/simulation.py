@@ -37,6 +37,7 @@ from tests.simulation.values import Reader, to_time, to_us
 MAX_STEPS = 60_000
 MOST_ATTEMPTS_AT_REST = 12
 RECORD_TTL_US = 7 * DAY_US
+LAG_ALLOWED_US = 50 * MINUTE_US
 
 _WritePb = types.Write.pb()
 _EventDataPb = DocumentEventData.pb()
@@ -593,7 +594,7 @@ class Simulation:
         # group's balance was not repaired: an earlier version may have seen no money in an event.
         if event.was_lost or (outcome == "REBUILT" and group in self.may_rebuild):
             return
-        if self.profile.new_rules and group not in self.audit.existing_groups():
+        if (self.profile.new_rules or self.profile.loses_events) and group not in self.audit.existing_groups():
             return
         self.violation = self.violation or Discrepancy(f"event {event.number} was redelivered, and {outcome} in {group}")
 
@@ -682,6 +683,8 @@ class Simulation:
             or self.profile.new_rules
             or self.profile.reinstalls
             or self.profile.switches_off
+            # An event that is later than anybody promised is drift until it comes.
+            or (not is_last and self.profile.longest_delay_us >= LAG_ALLOWED_US)
         )
         if state == "drift" and not excused:
             self.violation = self.violation or Discrepancy(

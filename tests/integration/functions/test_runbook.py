@@ -38,6 +38,7 @@ def test_every_command_does_what_it_is_there_for(app: Deployment, monkeypatch: p
         enqueued.append(group_id)
         return Filled(group_id, Step.ENQUEUED, None)
 
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
     monkeypatch.setattr(tasks, "sender", lambda *_, **__: send)  # the queue itself: tests/e2e/test_rollout.py
     app.group("lisbon")
     app.deliver(app.expense("lisbon", "a", "USD", b=5))

@@ -33,6 +33,7 @@ from balance.documents.sources import Kind
 from balance.protocol import rebuild
 from balance.protocol.bookkeeper import Bookkeeper
 from balance.protocol.events import SourceEvent, Version, effect
+from balance.protocol.faults import Suspect, settle
 from tests.integration.conftest import AnyFirestore
 
 
@@ -501,6 +502,19 @@ def test_a_group_of_nothing_but_malformed_documents_has_a_balance_that_says_so(g
     assert group.process(group.write(f"expenses/{uuid4().hex}", group.expense(True))) == [Outcome.FAULT]
     assert faults(group) == (1, 1)
     assert group.balance.get().get("balancesByCurrency") == {}
+
+
+def test_a_fault_that_goes_under_a_balance_of_other_code_marks_it_stale(group: Group) -> None:
+    """Else that code, after a roll-back and when the function died before the rebuild, would go on with a wrong count."""
+    path = f"expenses/{uuid4().hex}"
+    group.process(group.write(path, group.expense(True)))
+    assert faults(group) == (1, 1)
+    group.balance.update({"version": VERSION - 1})
+    group.write(path, group.expense(5))
+    assert not settle(group.database, group.keeper.settings, group.id, [Suspect(Kind.EXPENSE, path)])
+    assert group.balance.get().get("version") == STALE
+    group.process(group.new(1))
+    assert (faults(group), group.owes()) == ((0, 0), 6)
 
 
 def test_the_count_of_faults_goes_up_and_down_with_them(group: Group, any_firestore: AnyFirestore) -> None:
