@@ -6,8 +6,8 @@ side reads the document in a transaction and sets or removes its fault by what s
 `field`, `reason` and `since`, the time at which the malformed version was written.
 
 A group's balance counts the group's faults. Each transaction that sets or removes one changes the count of a current balance,
-too; one that is not current is marked stale and rebuilt, and a rebuild counts the faults that stand when it commits. So the count is exact at
-every commit. A group that does not exist has neither.
+too; one that is not current is marked stale and rebuilt, and a rebuild counts the faults that stand when it commits. So the
+count is exact at every commit. A group that does not exist has neither.
 """
 
 from collections.abc import Iterator, Sequence
