@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,14 @@ def node_with(folder: Path) -> str:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("Node and npm are not installed")
+    with (folder / ".installing").open("w") as lock:
+        # Tests in several processes want it at the same time.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(npm, folder)
+    return node
+
+
+def _install(npm: str, folder: Path) -> None:
     installed = folder / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=0"]
@@ -26,4 +35,3 @@ def node_with(folder: Path) -> str:
             pytest.skip(f"npm cannot install the packages of {folder.name}: {error.stderr.strip()[-300:]}")
         except subprocess.TimeoutExpired:
             pytest.skip(f"npm does not install the packages of {folder.name} within two minutes")
-    return node

@@ -257,7 +257,7 @@ MUTANTS = (
                 "    version, epoch = ",
             ),
         ),
-        worlds=("older and newer rules",),
+        worlds=("older and newer rules, rebuild",),
     ),
     Mutant(
         "faults-by-event-order",
