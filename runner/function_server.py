@@ -166,9 +166,11 @@ class FunctionServer:
         # gunicorn keeps a socket there, by which servers that share the folder get in each other's way.
         environment = {**self._environment, "XDG_RUNTIME_DIR": self._folder.name}
         environment |= {"PORT": str(self._port), "PYTHONUNBUFFERED": "1"}
-        self._process = Process(command, environment=environment, folder=self._source, output=self._output)
-        await self._process.start()
-        return self._process
+        process = Process(command, environment=environment, folder=self._source, output=self._output)
+        await process.start()
+        # Not before: who asks in between for its id, or kills it, would meet a process that is none yet.
+        self._process = process
+        return process
 
     async def _answers(self, process: Process) -> bool:
         """Wait until it answers HTTP; False when it ends, or takes too long, instead."""
