@@ -188,13 +188,14 @@ def test_the_last_snapshot_is_the_truth_though_streams_break(server: Server, sub
                 case "delete":
                     item.delete()
             if number % 60 == 50:
-                ended += server.end_streams()
+                # A client that backs off has no stream at the moment.
+                ended += eventually(server.end_streams, "a stream to end")
         server.set_faults()
         document = client.document("groups/g").get().to_dict()
         query = [(found.id, found.get("n")) for found in top(client).stream()]
         assert len(query) == 5
         eventually(lambda: seen.has(document, query), "the last snapshot")
-        assert ended + server.statistics()["errors"]["UNAVAILABLE"] > 3
+        assert ended >= 3
         call("DELETE", f"{server.admin_url}/data")
         eventually(lambda: seen.has(None, []), "the database was cleared")
     assert seen.numbers == sorted(seen.numbers), "an older version was shown after a newer one"
