@@ -76,17 +76,16 @@ def flow(debts: Iterable[Debt]) -> Flow:
     largest = sorted(debts, key=lambda debt: -debt.weight)
     drawn = largest[:MAX_RIBBONS]
     total = sum(debt.weight for debt in drawn) or 1.0
-    scale = _FLOW / total
     left = list(dict.fromkeys(debt.debtor for debt in drawn))
     right = list(dict.fromkeys(debt.creditor for debt in drawn))
     # Each side in turn is put in the order of the middle of what it is joined to: so fewer ribbons cross.
     for _ in range(_PASSES):
         right = _untangled(right, drawn, left, lambda debt: (debt.creditor, debt.debtor))
         left = _untangled(left, drawn, right, lambda debt: (debt.debtor, debt.creditor))
-    debtors = _column(left, drawn, scale, lambda debt: debt.debtor)
-    creditors = _column(right, drawn, scale, lambda debt: debt.creditor)
+    debtors = _column(left, drawn, total, lambda debt: debt.debtor)
+    creditors = _column(right, drawn, total, lambda debt: debt.creditor)
     height = max((node.y + node.height for node in [*debtors, *creditors]), default=0) + _TOP
-    return Flow(debtors, creditors, _ribbons(drawn, debtors, creditors, scale), height, len(largest) - len(drawn))
+    return Flow(debtors, creditors, _ribbons(drawn, debtors, creditors, total), height, len(largest) - len(drawn))
 
 
 def _untangled(side: list[str], debts: Sequence[Debt], other: list[str], ends: Ends) -> list[str]:
@@ -100,30 +99,30 @@ def _untangled(side: list[str], debts: Sequence[Debt], other: list[str], ends: E
     return sorted(side, key=lambda uid: moment[uid] / weight[uid] if weight[uid] else 0)
 
 
-def _column(uids: list[str], debts: Sequence[Debt], scale: float, side: Callable[[Debt], str]) -> list[Node]:
+def _column(uids: list[str], debts: Sequence[Debt], total: float, side: Callable[[Debt], str]) -> list[Node]:
     nodes = []
     y = float(_TOP)
     for uid in uids:
-        thick = sum(_thickness(debt, scale) for debt in debts if side(debt) == uid)
+        thick = sum(_thickness(debt, total) for debt in debts if side(debt) == uid)
         height = max(_LINE, thick + 6)
         nodes.append(Node(uid, y, height))
         y += height + 2
     return nodes
 
 
-def _thickness(debt: Debt, scale: float) -> float:
-    return max(1.5, debt.weight * scale)
+def _thickness(debt: Debt, total: float) -> float:
+    return max(1.5, _FLOW * (debt.weight / total))
 
 
-def _ribbons(debts: Sequence[Debt], debtors: list[Node], creditors: list[Node], scale: float) -> list[Ribbon]:
+def _ribbons(debts: Sequence[Debt], debtors: list[Node], creditors: list[Node], total: float) -> list[Ribbon]:
     left, right = {node.uid: node for node in debtors}, {node.uid: node for node in creditors}
-    starts = _edges(debts, left, right, scale, lambda debt: (debt.debtor, debt.creditor))
-    ends = _edges(debts, right, left, scale, lambda debt: (debt.creditor, debt.debtor))
+    starts = _edges(debts, left, right, total, lambda debt: (debt.debtor, debt.creditor))
+    ends = _edges(debts, right, left, total, lambda debt: (debt.creditor, debt.debtor))
     x0, x1 = LEFT + _BAR, RIGHT - _BAR
     bend = (x1 - x0) * 0.5
     ribbons = []
     for index, debt in enumerate(debts):
-        thickness = _thickness(debt, scale)
+        thickness = _thickness(debt, total)
         (a, b), (c, d) = ((middle - thickness / 2, middle + thickness / 2) for middle in (starts[index], ends[index]))
         path = (
             f"M{x0} {a:.1f} C{x0 + bend:.0f} {a:.1f} {x1 - bend:.0f} {c:.1f} {x1} {c:.1f}"
@@ -133,18 +132,18 @@ def _ribbons(debts: Sequence[Debt], debtors: list[Node], creditors: list[Node], 
     return ribbons
 
 
-def _edges(debts: Sequence[Debt], side: dict[str, Node], other: dict[str, Node], scale: float, ends: Ends) -> dict[int, float]:
+def _edges(debts: Sequence[Debt], side: dict[str, Node], other: dict[str, Node], total: float, ends: Ends) -> dict[int, float]:
     """Where the middle of each ribbon meets its node, by index: stacked in the order of the other side."""
     found: dict[int, float] = {}
     of_node: dict[str, list[int]] = {}
     for index, debt in enumerate(debts):
         of_node.setdefault(ends(debt)[0], []).append(index)
     for uid, indexes in of_node.items():
-        thick = sum(_thickness(debts[index], scale) for index in indexes)
+        thick = sum(_thickness(debts[index], total) for index in indexes)
         y = side[uid].middle - thick / 2
         for index in sorted(indexes, key=lambda index: other[ends(debts[index])[1]].y):
-            found[index] = y + _thickness(debts[index], scale) / 2
-            y += _thickness(debts[index], scale)
+            found[index] = y + _thickness(debts[index], total) / 2
+            y += _thickness(debts[index], total)
     return found
 
 

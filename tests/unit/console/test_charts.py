@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from console.charts import MAX_RIBBONS, Debt, bars, flow
@@ -17,6 +17,7 @@ DEBTS = st.lists(
 
 
 @given(DEBTS)
+@example([Debt("user0", "user1", 5e-324, "")])
 def test_nobody_lies_on_anybody_and_all_ribbons_meet_their_people(debts: list[Debt]) -> None:
     picture = flow(debts)
     for side in (picture.debtors, picture.creditors):
