@@ -1,6 +1,6 @@
 # Every target sets up what it needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo rehearsal test test-integration test-firebase test-client test-console screenshots simulate explore mutate chaos soak bench bench-check lint audit format lock
+.PHONY: help setup demo rehearsal test test-long test-integration test-firebase test-client test-console screenshots simulate explore mutate chaos soak bench bench-check lint audit format lock
 
 PY := venv/bin/python
 
@@ -16,8 +16,11 @@ demo: setup  ## a group's balances kept true by the real functions, on the embed
 rehearsal: setup  ## the roll-out rehearsed: traffic, backfill, corruption, switches; every answer checked
 	@venv/bin/balance rehearsal --logs build/rehearsal $(ARGS)
 
-test: setup  ## all tests: unit, property, integration, simulation, end to end
-	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+test: setup  ## all tests but the long ones: unit, property, integration, simulation, end to end
+	@$(PY) -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
+
+test-long: setup  ## the long ones: the roll-out rehearsed, attacks on real processes, all commands of the documents, proofs of the explorer
+	@$(PY) -m pytest -n 2 --dist loadgroup -m long $(ARGS)
 
 test-integration: setup  ## integration tests; FIRESTORE_EMULATOR_HOST=host:port chooses another Firestore than the embedded one
 	@$(if $(FIRESTORE_EMULATOR_HOST),FIRESTORE_EMULATOR_HOST=$(FIRESTORE_EMULATOR_HOST)) $(PY) -m pytest tests/integration $(ARGS)

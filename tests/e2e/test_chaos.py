@@ -30,6 +30,7 @@ def figures(table: str) -> dict[str, int]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.xdist_group("chaos")
 def test_nothing_is_lost_or_doubled_by_processes_under_attack() -> None:
@@ -105,6 +106,7 @@ def gone(path: str, stored: dict[str, Any]) -> Write:
     return Delete(path)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.xdist_group("chaos")
 @pytest.mark.parametrize("corrupt", [doubled, without_suggestions, stale, gone])
@@ -125,6 +127,7 @@ def test_the_judge_names_the_group_whose_balance_was_corrupted(
     assert judge(attacked.session, attacked.firestore, attacked.assault) == 0, "it was the corruption that it saw"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.xdist_group("chaos")
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_documents_that_are_tested_elsewhere_are_read_there() -> None:
         assert Path(document).name in (ROOT / test).read_text() or "README.md" in (ROOT / test).read_text()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("document", "line"), CALLS)
 def test_a_call_in_a_document_ends_well(session: Session, folder: Path, document: str, line: str) -> None:

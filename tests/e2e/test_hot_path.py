@@ -24,7 +24,7 @@ from balance.protocol.bookkeeper import Bookkeeper
 from bench import workload
 from bench.servers import PROJECT, Database, Kind, database, kinds, serving
 
-pytestmark = pytest.mark.xdist_group("hot-path")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("hot-path")]
 
 MEMBERS = 6
 PATIENCE_S = 60.0

@@ -20,6 +20,8 @@ from runner.session import call
 from tests.e2e.node import NODE_CLIENT, WEB_CLIENT, node_with
 from tests.e2e.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "demo-listening"
 CHANGES = 200

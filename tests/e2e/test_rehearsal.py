@@ -64,6 +64,7 @@ def test_suggestions_count_as_part_of_the_answer() -> None:
     assert age_of(Answer("g", right.asked, right.answered, (balances, []), "phase"), timeline()) is None
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_roll_out_is_rehearsed_without_a_wrong_answer(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts", "rehearsal", "--logs", str(tmp_path)]

@@ -127,6 +127,7 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
         yield Operator(session, client, tmp_path / "state")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_every_command_of_the_roll_out_and_the_roll_back(operator: Operator) -> None:
     operator.follow("Phase A: deploy, compatible")

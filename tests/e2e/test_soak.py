@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = ("connections go silent", "functions are replaced", "another envelope", "deliveries come late", "the key server hangs")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.xdist_group("chaos")
 def test_a_bad_day_loses_nothing_and_everything_recovers() -> None:

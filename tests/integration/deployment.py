@@ -19,7 +19,8 @@ from balance.documents.changes import Result
 from balance.documents.settings import Settings
 from balance.protocol.bookkeeper import Bookkeeper
 from balance.protocol.events import SourceEvent, Version, effect
-from tests.integration.served import PROJECT, Served, served
+from emulator.engine import Settings as EngineSettings
+from tests.integration.served import AS_DEPLOYED, PROJECT, Served, served
 
 
 @dataclass
@@ -98,10 +99,10 @@ def expense(group_id: str, paid_by: str = "a", currency: str = "USD", **shares: 
 
 
 @contextmanager
-def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def deployment(monkeypatch: pytest.MonkeyPatch, engine: EngineSettings = AS_DEPLOYED) -> Iterator[Deployment]:
     """A deployment with an empty database of its own; scripts run in this process find it."""
     clock = Clock()
-    with served(clock=clock) as server:
+    with served(engine, clock) as server:
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", f"127.0.0.1:{server.port}")
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
         yield Deployment(server, clock, connect(PROJECT, "(default)"), server.client())

@@ -49,6 +49,7 @@ TINY = (
 WEAKENED = ("no-update-time", "read-without-lock", "record-after", "newer-records-ignored")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", TINY, ids=lambda world: world.name)
 def test_the_reduction_leaves_out_no_end(world: World) -> None:
     full, reduced, merged = (Exploration(world, mode, collects_ends=True).run() for mode in Mode)
@@ -59,6 +60,7 @@ def test_the_reduction_leaves_out_no_end(world: World) -> None:
     assert merged.executions < full.executions
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WEAKENED)
 def test_the_reduction_leaves_out_no_wrong_end(name: str) -> None:
     """A weakened product ends in more ways, most of them wrong: all of them are found."""

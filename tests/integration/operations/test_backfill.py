@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,9 +21,11 @@ from balance.documents.balances import VERSION
 from balance.functions import tasks
 from balance.operations.backfill import Filled, Step
 from balance.operations.reconcile import State, check
+from emulator.engine import SECOND_US
 from scripts.cli import main
 from scripts.source import parameters
 from tests.integration.deployment import Deployment, deployment, expense
+from tests.integration.served import AS_DEPLOYED
 
 ROOT = Path(__file__).parents[3]
 BALANCE = str(ROOT / "venv" / "bin" / "balance")
@@ -358,10 +361,18 @@ def test_balances_are_true_when_the_app_is_used_meanwhile(app: Deployment, capsy
     assert [group_id for group_id in ids if not is_true(app, group_id)] == []
 
 
+@pytest.fixture
+def forgetful_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """On a Firestore that ends a dead client's transactions, with their locks, after a second rather than a minute."""
+    with deployment(monkeypatch, replace(AS_DEPLOYED, transaction_idle_us=SECOND_US)) as running:
+        yield running
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_backfill_can_be_run_again(
-    app: Deployment, capsys: pytest.CaptureFixture[str], number: signal.Signals
+    forgetful_app: Deployment, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
+    app = forgetful_app
     ids = old_groups(app, 120, expenses=1)
     command = [sys.executable, "-m", "scripts", "backfill", "--workers", "2", "--json"]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
