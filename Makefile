@@ -25,8 +25,8 @@ test-long: setup  ## the long ones: the roll-out rehearsed, attacks on real proc
 test-integration: setup  ## integration tests; FIRESTORE_EMULATOR_HOST=host:port chooses another Firestore than the embedded one
 	@$(if $(FIRESTORE_EMULATOR_HOST),FIRESTORE_EMULATOR_HOST=$(FIRESTORE_EMULATOR_HOST)) $(PY) -m pytest tests/integration $(ARGS)
 
-test-firebase: setup  ## the end-to-end tests through the real Firebase CLI and its emulators
-	@$(PY) -m tests.firebase.run $(ARGS)
+test-firebase: setup  ## the end-to-end tests through the real Firebase CLI; OFFICIAL=1: on the official Firestore emulator, or not at all
+	@OFFICIAL=$(OFFICIAL) $(PY) -m tests.firebase.run $(ARGS)
 
 test-console: setup  ## the console in a real browser; installs what that needs, or says what to install
 	@scripts/browser.sh

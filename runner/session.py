@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner.stack import ROOT
+from runner.launch import ROOT
 
 STOP_S = 30.0
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,14 +23,13 @@ import aiohttp
 from runner import dotenv, manifest, schedules
 from runner.control import Control, call_scheduled
 from runner.function_server import FunctionServer, StartFailed, platform_environment
+from runner.launch import ROOT, firestore_command, launch
 from runner.logs import Logs
 from runner.manifest import EventTrigger, InvalidManifest, Manifest, ScheduleTrigger, TaskQueueTrigger
 from runner.processes import Process
 from runner.queues import TaskQueue
 
-ROOT = Path(__file__).resolve().parent.parent
 DEPLOYED_INDEXES = ROOT / "deploy" / "firestore.indexes.json"
-START_S = 30.0
 FIRESTORE_STOP_S = 5.0
 COMPANION_STOP_S = 3.0
 # Nothing listens there: only its presence counts, by which firebase-admin takes the unsigned tokens of local development.
@@ -187,52 +185,30 @@ class Stack:
 
     async def _start_firestore(self) -> None:
         options = self.options
-        command = [
-            *(sys.executable, "-m", "emulator"),
-            *("--project", options.project),
-            *("--port", str(options.firestore_port)),
-            *(("--admin-port", str(options.admin_port)) if options.admin_port is not None else ()),
-            *(("--chaos", str(options.chaos_seed)) if options.chaos_seed is not None else ()),
-            *(("--indexes", str(options.indexes)) if options.indexes is not None else ()),
-            *options.emulator_arguments,
-        ]
-        self._firestore, where = await self._launch("firestore", "the embedded Firestore", command, os.environ)
+        command = firestore_command(
+            options.project,
+            port=options.firestore_port,
+            admin_port=options.admin_port,
+            indexes=options.indexes,
+            more=[
+                *(("--chaos", str(options.chaos_seed)) if options.chaos_seed is not None else ()),
+                *options.emulator_arguments,
+            ],
+        )
+        output = self._logs.output("firestore")
+        self._firestore, where = await launch("the embedded Firestore", command, os.environ, output)
         self.firestore_host, self.admin_url = where["firestoreHost"], where["adminUrl"]
 
     async def _accompany(self, name: str, command: Sequence[str]) -> None:
         """Start a companion. Without it all goes on: nothing of the rest needs it."""
         try:
-            process, where = await self._launch(name, f"the {name}", command, {**os.environ, **self.client_environment()})
+            environment = {**os.environ, **self.client_environment()}
+            process, where = await launch(f"the {name}", command, environment, self._logs.output(name))
         except (StartFailed, OSError) as error:
             self._tell(str(error))
         else:
             self._companions.append(process)
             self.companions[name] = where["url"]
-
-    async def _launch(
-        self, name: str, what: str, command: Sequence[str], environment: Mapping[str, str]
-    ) -> tuple[Process, dict[str, Any]]:
-        """Start a program that prints JSON in its first line when it is ready. Raises StartFailed, OSError."""
-        first_line: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        process = Process(
-            command,
-            environment=environment,
-            folder=ROOT,
-            output=self._logs.output(name),
-            read_line=lambda line: None if first_line.done() else first_line.set_result(line),
-        )
-        await process.start()
-        ended: asyncio.Future[Any] = asyncio.create_task(process.wait())
-        try:
-            await asyncio.wait({first_line, ended}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ended.cancel()
-            if not first_line.done():
-                await process.stop(0)
-        if not first_line.done():
-            said = "\n".join(f"  {line}" for line in process.last_lines)
-            raise StartFailed(f"{what} does not start; it said last:\n{said}")
-        return process, json.loads(first_line.result())
 
     async def _register(self, server: FunctionServer, trigger: EventTrigger) -> None:
         assert self._session is not None, "start() has made it"

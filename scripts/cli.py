@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "Try on this machine": (
         Entry("demo", "scripts.demo", "watch a group's balances being kept true"),
         Entry("dev", "scripts.serve", "run Firestore and all functions here"),
+        Entry("emulators", "scripts.emulators", "the Firebase Emulator Suite with your functions and ours"),
         Entry("token", "scripts.unsigned_token", "an ID token for the read API of `dev`"),
         Entry("completion", "scripts.completion", "tab completion for your shell"),
     ),

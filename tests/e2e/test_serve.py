@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runner.stack import ROOT
+from runner.launch import ROOT
 from tests.e2e.waiting import PATIENCE_S, eventually, family, is_alive
 
 NOTES = Path(__file__).parent / "fixtures" / "notes"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from google.events.cloud.firestore_v1 import DocumentEventData
 
+from runner import firebase_cli, manifest
 from runner.processes import free_port
 from scripts.package import deployed_files
 from scripts.source import ROOT
@@ -29,6 +30,29 @@ const ignore = require(process.argv[1] + "/firebase.json").functions[0].ignore;
 readdirRecursive({ path: process.argv[1], ignoreStrings: ignore }).then((files) =>
   console.log(JSON.stringify(files.map((file) => file.name))));
 """
+
+
+def test_the_cli_loads_every_function_that_it_can_call_here() -> None:
+    # A scheduled function needs the Pub/Sub emulator, another Java program.
+    scheduled = {"reconcile_balances"}
+    named = {function.name for function in manifest.read(ROOT / manifest.FILE_NAME, {"PROJECT_ID": "demo"}).functions}
+    assert named - scheduled <= json.loads(os.environ["FUNCTION_URLS"]).keys()
+
+
+def test_what_we_take_for_granted_of_the_cli_is_so() -> None:
+    said = """
+    const { MIN_SUPPORTED_JAVA_MAJOR_VERSION: java } = require("firebase-tools/lib/emulator/commandUtils");
+    const { DEFAULT_PORTS: ports } = require("firebase-tools/lib/emulator/constants");
+    const { getDownloadDetails: of } = require("firebase-tools/lib/emulator/downloadableEmulators");
+    const archives = [of("firestore").downloadPath, of("ui").downloadPath];
+    console.log(JSON.stringify({ java, ports, archives }));
+    """
+    done = subprocess.run(["node", "-e", said], cwd=HERE, capture_output=True, text=True, check=True)
+    cli = json.loads(done.stdout)
+    assert cli["java"] == firebase_cli.MIN_JAVA
+    assert {name: cli["ports"][name] for name in firebase_cli.DEFAULT_PORTS} == firebase_cli.DEFAULT_PORTS
+    for path, pattern in zip(cli["archives"], (firebase_cli.FIRESTORE_ARCHIVE, firebase_cli.UI_ARCHIVE), strict=True):
+        assert Path(path).match(str(firebase_cli.cache() / pattern))
 
 
 @pytest.fixture(scope="module")
