@@ -44,6 +44,7 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 
+from emulator.aggregation import Aggregated, Aggregation
 from emulator.changes import Change
 from emulator.errors import RpcError
 from emulator.footprints import Footprint, HeldLock, changed_collections, queried_collections
@@ -230,14 +231,18 @@ class Engine:
         evaluate, scope = partial(self._run, query), _scope(query)
         return self._observe(evaluate, _names_of, _documents_billed, scope, transaction, read_time_us)
 
-    def count(
-        self, query: PreparedQuery, transaction: bytes | None = None, read_time_us: int | None = None
+    def aggregate(
+        self,
+        query: PreparedQuery,
+        aggregations: Sequence[Aggregation],
+        transaction: bytes | None = None,
+        read_time_us: int | None = None,
     ) -> QueryResult | Waiting[QueryResult]:
-        """How many documents a query finds. In a transaction, the number is what must not change until commit."""
+        """Count, or sum up, what a query finds. In a transaction, the results are what must not change until commit."""
         self._check_indexes(query)
 
-        def evaluate(at_us: int | None) -> int:
-            return len(self._run(query, at_us))
+        def evaluate(at_us: int | None) -> Aggregated:
+            return Aggregated.of(aggregations, self._run(query, at_us))
 
         return self._observe(evaluate, None, _entries_billed, _scope(query), transaction, read_time_us)
 
@@ -840,8 +845,8 @@ def _documents_billed(documents: Sequence[Any]) -> int:
     return len(documents) or 1
 
 
-def _entries_billed(count: int) -> int:
-    return max(1, -(-count // 1_000))
+def _entries_billed(aggregated: Aggregated) -> int:
+    return max(1, -(-aggregated.matched // 1_000))
 
 
 def _invalid_transaction() -> RpcError:

@@ -111,8 +111,12 @@ class PreparedQuery:
     equalities: top-level fields, and the string that each must have, if an index of that helps to find candidates.
     """
 
-    def __init__(self, parent: str, query: Any) -> None:
-        """Check and compile a `StructuredQuery`. Raises INVALID_ARGUMENT, and UNIMPLEMENTED for vector search."""
+    def __init__(self, parent: str, query: Any, aggregated: Sequence[FieldPath] = ()) -> None:
+        """Check and compile a `StructuredQuery`. Raises INVALID_ARGUMENT, and UNIMPLEMENTED for vector search.
+
+        Fields that are summed up are read from the index that the query is answered from. So they are in its order, behind
+        what is said of it, and documents that lack one are not found: see README.md, "What it was held against".
+        """
         self.parent = parent
         if query.HasField("find_nearest"):
             raise RpcError(grpc.StatusCode.UNIMPLEMENTED, "find_nearest is not implemented here.")
@@ -127,7 +131,8 @@ class PreparedQuery:
         _check_descendants(query.from_[0], orders, where, is_below_document=parent.count("/") > 4)
         self._where = where
         self._matches = _compiled(where) if where is not None else None
-        self._orders = _full_orders(orders, where)
+        self._aggregated = [path for path in aggregated if path != NAME]
+        self._orders = _full_orders(orders, where, self._aggregated)
         self._start = _cursor(query.start_at, "start_at", orders) if query.HasField("start_at") else None
         self._end = _cursor(query.end_at, "end_at", orders) if query.HasField("end_at") else None
         if query.offset < 0:
@@ -219,13 +224,14 @@ class PreparedQuery:
     def _keyed(self, documents: Iterable[Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """Documents with the keys of the fields to order by; only those that have them all."""
         paths = [order.path for order in self._orders if order.path != NAME]
+        also = [path for path in self._aggregated if path not in paths]
         # Within one collection, only the last ids differ.
         spans_collections = self.all_descendants or not self.collection_id
         full_names = spans_collections or self._start is not None or self._end is not None
         for document in documents:
             fields = document.fields
             values = [get_field(fields, path) for path in paths]
-            if all(value is not None for value in values):
+            if all(value is not None for value in values) and all(get_field(fields, path) is not None for path in also):
                 name = document.name
                 yield (*map(sort_key, values), name_key(name) if full_names else id_key(name)), document
 
@@ -424,8 +430,10 @@ def _has_or(where: _Condition | _Junction) -> bool:
     return isinstance(where, _Junction) and ((where.is_or and len(where.inner) > 1) or any(map(_has_or, where.inner)))
 
 
-def _full_orders(orders: Sequence[_Order], where: _Condition | _Junction | None) -> list[_Order]:
-    """The orders, with those that are implied: by inequalities, by their paths, and by name."""
+def _full_orders(
+    orders: Sequence[_Order], where: _Condition | _Junction | None, aggregated: Sequence[FieldPath] = ()
+) -> list[_Order]:
+    """The orders, with those that are implied: by inequalities, by their paths; by what is summed up; and by name."""
     ordered = [order.path for order in orders]
     for path in ordered:
         if ordered.count(path) > 1:
@@ -442,7 +450,9 @@ def _full_orders(orders: Sequence[_Order], where: _Condition | _Junction | None)
                 f"order_by: nothing can be ordered after '__name__', but {'.'.join(full[ordered.index(NAME) + 1].path)!r} is."
             )
         return full
-    return [*full, _Order(NAME, descending)]
+    known = {order.path for order in full}
+    summed = [_Order(path, descending) for path in dict.fromkeys(aggregated) if path not in known]
+    return [*full, *summed, _Order(NAME, descending)]
 
 
 def _cursor(cursor: Any, which: str, orders: Sequence[_Order]) -> _Cursor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
 
+from emulator import aggregation
 from emulator.databases import Databases
 from emulator.engine import CommitResult, Engine
 from emulator.errors import RpcError
@@ -24,7 +24,6 @@ from emulator.transactions import Waiting
 T = TypeVar("T")
 
 MAX_BATCH_WRITES = 500
-MAX_AGGREGATIONS = 5
 DEFAULT_PAGE_SIZE = 300
 _ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -115,15 +114,14 @@ class Service:
         _refuse_explain(request)
         engine = self.engine_of(request)
         check_parent(request.parent, engine.root)
-        aggregation = request.structured_aggregation_query
-        query = PreparedQuery(request.parent, aggregation.structured_query)
-        limits = _counts(aggregation)
+        wanted = aggregation.read(request.structured_aggregation_query)
+        summed = [each.path for each in wanted if each.path is not None]
+        query = PreparedQuery(request.parent, request.structured_aggregation_query.structured_query, summed)
         transaction, read_time_us, begun = _consistency(engine, request)
-        result = await _read(engine, begun, lambda: engine.count(query, transaction, read_time_us))
+        result = await _read(engine, begun, lambda: engine.aggregate(query, wanted, transaction, read_time_us))
         answer = _RunAggregationQueryResponse(read_time=_timestamp(result.read_time_us))
-        for alias, up_to in limits.items():
-            count = result.value if up_to is None else min(result.value, up_to)
-            answer.result.aggregate_fields[alias].integer_value = count
+        for each, value in zip(wanted, result.value.values(), strict=True):
+            answer.result.aggregate_fields[each.alias].CopyFrom(value)
         if begun is not None:
             answer.transaction = begun
         return [answer]
@@ -299,32 +297,6 @@ def _page_size(request: Any) -> int:
     if request.page_size < 0:
         raise _invalid("page_size: must not be negative.")
     return int(request.page_size or DEFAULT_PAGE_SIZE)
-
-
-def _counts(aggregation: Any) -> dict[str, int | None]:
-    """The aliases under which the count is wanted, each with the number up to which to count."""
-    counts: dict[str, int | None] = {}
-    number_of_aggregations = len(aggregation.aggregations)
-    if not number_of_aggregations:
-        raise _invalid("Aggregations can not be empty.")  # this and the next two in production's words
-    if number_of_aggregations > MAX_AGGREGATIONS:
-        raise _invalid(
-            f"The maximum number of aggregations allowed in an aggregation query is {MAX_AGGREGATIONS}. "
-            f"Received: {number_of_aggregations}"
-        )
-    unnamed = itertools.count(1)
-    for each in aggregation.aggregations:
-        operator = each.WhichOneof("operator")
-        if operator != "count":
-            raise RpcError(grpc.StatusCode.UNIMPLEMENTED, f"The aggregation {operator} is not implemented here.")
-        alias = each.alias or f"field_{next(unnamed)}"
-        if alias in counts:
-            raise _invalid(f"Aggregation aliases contain duplicate alias: {alias}.")
-        up_to = each.count.up_to.value if each.count.HasField("up_to") else None
-        if up_to is not None and up_to <= 0:
-            raise _invalid("aggregations: up_to must be greater than zero.")
-        counts[alias] = up_to
-    return counts
 
 
 def _refuse_explain(request: Any) -> None:

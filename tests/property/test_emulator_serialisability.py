@@ -21,6 +21,7 @@ import pytest
 from google.cloud.firestore_v1.types import query as query_types
 from google.cloud.firestore_v1.types import write as write_types
 
+from emulator.aggregation import Aggregation
 from emulator.engine import Engine, ReadResult, Settings
 from emulator.errors import RpcError
 from emulator.locks import Lock, LockTable
@@ -271,8 +272,8 @@ class Simulation:
             found = tuple((document.name, number_of(document)) for document in result.value)
             done.answers.append((question, found))
         else:
-            result = yield partial(self.engine.count, question.prepared(), id_)
-            done.answers.append((question, result.value))
+            result = yield partial(self.engine.aggregate, question.prepared(), [Aggregation("count")], id_)
+            done.answers.append((question, result.value.matched))
         return int(result.read_time_us)
 
     def random_writes(self, count: int) -> list[tuple[str, int | None]]:

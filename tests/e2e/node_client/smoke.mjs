@@ -1,6 +1,6 @@
 // What server code does with Firestore, through the official Node client; FIRESTORE_EMULATOR_HOST says where.
 // Prints what it observed as one line of JSON; the test compares.
-import { FieldPath, FieldValue, Filter, Firestore, Timestamp } from "@google-cloud/firestore";
+import { AggregateField, FieldPath, FieldValue, Filter, Firestore, Timestamp } from "@google-cloud/firestore";
 
 const db = new Firestore({ projectId: process.env.GOOGLE_CLOUD_PROJECT });
 const seen = {};
@@ -35,6 +35,9 @@ seen.page = await ids(items.orderBy("n").startAfter(await db.doc("items/i2").get
 seen.last = await ids(items.orderBy("n").limitToLast(2));
 seen.group = (await db.collectionGroup("below").where("n", "<", 5).get()).size;
 seen.count = (await items.count().get()).data().count;
+const summary = { sum: AggregateField.sum("n"), average: AggregateField.average("n"), count: AggregateField.count() };
+seen.summary = (await items.where("n", ">=", 2).aggregate(summary).get()).data();
+seen.nothing = (await items.where("n", ">", 99).aggregate(summary).get()).data();
 seen.selected = (await items.where("n", "==", 4).select("even").get()).docs.map((document) => document.data());
 seen.all = (await db.getAll(one, db.doc("items/none"))).map((document) => document.exists);
 seen.collections = (await db.doc("items/i0").listCollections()).map((collection) => collection.id);

@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[3] / "emulator"
 PURE = [
-    *("changes", "engine", "errors", "footprints", "index", "indexes", "listeners", "locks", "names", "paths", "planning"),
-    *("query", "settable", "statistics", "store", "targets", "transactions", "values", "writes"),
+    *("aggregation", "changes", "engine", "errors", "footprints", "index", "indexes", "listeners", "locks", "names", "paths"),
+    *("planning", "query", "settable", "statistics", "store", "targets", "transactions", "values", "writes"),
 ]
 
 

@@ -17,6 +17,7 @@ from google.cloud.firestore_v1.base_query import And, FieldFilter, Or
 from google.cloud.firestore_v1.client import Client
 from google.cloud.firestore_v1.types import StructuredQuery
 
+from emulator.aggregation import Aggregation
 from emulator.engine import Engine, Settings
 from emulator.errors import RpcError
 from emulator.indexes import Indexes
@@ -34,8 +35,8 @@ def where(path: str, op: str, value: Any) -> FieldFilter:
     return FieldFilter(path, op, value)
 
 
-def prepared(query: base_query.BaseQuery) -> PreparedQuery:
-    return PreparedQuery(ROOT, StructuredQuery.pb(query._to_protobuf()))
+def prepared(query: base_query.BaseQuery, *summed: str) -> PreparedQuery:
+    return PreparedQuery(ROOT, StructuredQuery.pb(query._to_protobuf()), [(path,) for path in summed])
 
 
 def indexes(*composites: Any, overrides: Any = ()) -> Indexes:
@@ -51,10 +52,10 @@ def indexes(*composites: Any, overrides: Any = ()) -> Indexes:
     return Indexes.parse(json.dumps({"indexes": listed, "fieldOverrides": overrides}))
 
 
-def refusal(query: base_query.BaseQuery, has: Indexes) -> str | None:
+def refusal(query: base_query.BaseQuery, has: Indexes, *summed: str) -> str | None:
     """The message with which a query is refused; None if it is not."""
     try:
-        has.check(prepared(query))
+        has.check(prepared(query, *summed))
     except RpcError as error:
         return f"{error.code.name}: {error.message}"
     return None
@@ -234,13 +235,31 @@ def test_names_that_need_backticks_are_named_so() -> None:
     assert refusal(query, Indexes.parse(json.dumps({"indexes": [named]}))) is None
 
 
+# Sums and averages: https://firebase.google.com/docs/firestore/query-data/aggregation-queries, and which of the queries of
+# the Node client's system tests, "orderBy Normalization Checks", need an index
+
+
+def test_a_field_that_is_summed_up_is_in_the_index() -> None:
+    in_california = CITIES.where(filter=where("state", "==", "CA"))
+    for query in (CITIES, CITIES.order_by("population"), CITIES.where(filter=where("population", ">", 5))):
+        assert refusal(query, indexes(), "population", "population") is None
+    assert refusal(in_california, indexes(), "state") is None
+    assert refusal(in_california, indexes(), "population") is not None
+    assert refusal(in_california, indexes("state ASC, population ASC"), "population") is None
+    assert refusal(CITIES, indexes(), "population", "area") is not None
+    assert refusal(CITIES, indexes("population ASC, area ASC"), "population", "area") is None
+    by_state = CITIES.order_by("state", direction=DESC)
+    assert refusal(by_state, indexes(), "population") is not None
+    assert refusal(by_state, indexes("state DESC, population DESC"), "population") is None
+
+
 # In the engine, and the file
 
 
 def test_queries_counts_and_listeners_are_refused() -> None:
     query = prepared(CITIES.where(filter=where("a", "==", 1)).order_by("b"))
     strict = Engine("projects/p/databases/(default)", lambda: 1, settings=Settings(indexes=indexes()))
-    for ask in (strict.query, strict.count, strict.find):
+    for ask in (strict.query, lambda query: strict.aggregate(query, [Aggregation("n")]), strict.find):
         with pytest.raises(RpcError) as caught:
             ask(query)
         assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
