@@ -20,7 +20,7 @@ from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
 
 from emulator.errors import RpcError
 from emulator.index import KeyRange, string_equalities
-from emulator.paths import NAME, FieldPath, get_field, parse_field_path, set_field
+from emulator.paths import NAME, FieldPath, format_field_path, get_field, parse_field_path, set_field
 from emulator.values import ARRAY, NAN_KEY, NULL_KEY, REFERENCE, SortKey, id_key, name_key, sort_key
 
 # https://firebase.google.com/docs/firestore/query-data/queries#query_limitations
@@ -115,7 +115,7 @@ class PreparedQuery:
         """Check and compile a `StructuredQuery`. Raises INVALID_ARGUMENT, and UNIMPLEMENTED for vector search.
 
         Fields that are summed up are read from the index that the query is answered from. So they are in its order, behind
-        what is said of it, and documents that lack one are not found: see README.md, "What it was held against".
+        what is said of it, and documents that lack one are not found. See README.md, "What it was held against".
         """
         self.parent = parent
         if query.HasField("find_nearest"):
@@ -131,8 +131,10 @@ class PreparedQuery:
         _check_descendants(query.from_[0], orders, where, is_below_document=parent.count("/") > 4)
         self._where = where
         self._matches = _compiled(where) if where is not None else None
-        self._aggregated = [path for path in aggregated if path != NAME]
-        self._orders = _full_orders(orders, where, self._aggregated)
+        self._orders = _full_orders(orders, where, aggregated)
+        is_by_name = NAME in (order.path for order in orders) or (self.all_descendants and parent.count("/") > 4)
+        if is_by_name or not self.collection_id:
+            _check_aggregated(aggregated, orders)
         self._start = _cursor(query.start_at, "start_at", orders) if query.HasField("start_at") else None
         self._end = _cursor(query.end_at, "end_at", orders) if query.HasField("end_at") else None
         if query.offset < 0:
@@ -224,14 +226,13 @@ class PreparedQuery:
     def _keyed(self, documents: Iterable[Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """Documents with the keys of the fields to order by; only those that have them all."""
         paths = [order.path for order in self._orders if order.path != NAME]
-        also = [path for path in self._aggregated if path not in paths]
         # Within one collection, only the last ids differ.
         spans_collections = self.all_descendants or not self.collection_id
         full_names = spans_collections or self._start is not None or self._end is not None
         for document in documents:
             fields = document.fields
             values = [get_field(fields, path) for path in paths]
-            if all(value is not None for value in values) and all(get_field(fields, path) is not None for path in also):
+            if all(value is not None for value in values):
                 name = document.name
                 yield (*map(sort_key, values), name_key(name) if full_names else id_key(name)), document
 
@@ -424,6 +425,17 @@ def _check_descendants(
             raise _invalid("kind is required for all orders except __key__ ascending")
     elif selector.all_descendants and is_below_document and is_backwards:
         raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, "The query requires an index. There is none that could serve it.")
+
+
+def _check_aggregated(aggregated: Sequence[FieldPath], orders: Sequence[_Order]) -> None:
+    """Refuse to sum up fields that are not in the order, where documents are found by their names; in production's words."""
+    ordered = {order.path for order in orders}
+    others = [format_field_path(path) for path in dict.fromkeys(aggregated) if path not in ordered]
+    if others:
+        raise _invalid(
+            f"This query requires an index with fields [{', '.join(others)}] after __name__ and Firestore does not currently"
+            " support such an index. Please try the query again with additional ordering on those fields."
+        )
 
 
 def _has_or(where: _Condition | _Junction) -> bool:
