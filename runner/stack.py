@@ -44,6 +44,8 @@ class Options:
 
     source: Path
     project: str = "demo-project"
+    alias: str | None = None
+    """The name that .firebaserc has for the project, if it was named so: `.env.ALIAS` counts then, too."""
     firestore_port: int = 0
     admin_port: int | None = None
     control_port: int = 0
@@ -73,7 +75,7 @@ class Stack:
         self._control_host = ""
         self._logs = logs
         self._tell = tell
-        self._dotenv = dotenv.load(options.source, options.project)
+        self._dotenv = dotenv.load(options.source, options.project, options.alias)
         self.manifest = self._read_manifest()
         self._session: aiohttp.ClientSession | None = None
         self._control: Control | None = None

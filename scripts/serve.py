@@ -28,6 +28,7 @@ from runner.manifest import InvalidManifest
 from runner.processes import die_with_parent
 from runner.serving import run, tell
 from runner.stack import DEPLOYED_INDEXES, Options
+from scripts import aliases
 from scripts import source as folders
 from scripts.command import Refused, subcommand
 from scripts.exits import Exit
@@ -49,7 +50,7 @@ class Assignment(click.ParamType[tuple[str, str]]):
 
 
 @subcommand("dev", __doc__, context_settings={"allow_interspersed_args": False})
-@click.option("--project", default="demo-balance", help="The project's id (demo-balance).")
+@click.option("--project", default="demo-balance", help="The project's id or alias (demo-balance).")
 @click.option("--source", metavar="DIR", envvar=folders.VARIABLE, help="Folder of functions.yaml (here or above).")
 @click.option("--only", metavar="FUNCTION", multiple=True, help="Not the others; may be repeated.")
 @click.option("--firestore-port", metavar="N", type=_PORT, default=0, help="Default: any that is free.")
@@ -85,9 +86,12 @@ def dev(
 ) -> int:
     if exit_with_parent is not None:
         die_with_parent(exit_with_parent)
+    folder = folders.find(source)
+    meant = aliases.resolve(project, folder if source else None)
     options = Options(
-        source=folders.find(source),
-        project=project,
+        source=folder,
+        project=meant.id,
+        alias=meant.alias,
         firestore_port=firestore_port,
         admin_port=admin_port,
         control_port=runner_port,
@@ -97,13 +101,13 @@ def dev(
         schedules=schedules,
         only=only,
         environment=dict(env),
-        companions=_companions(project, source) if console or (console is None and not command) else {},
+        companions=_companions(project, folder) if console or (console is None and not command) else {},
     )
-    for warning in folders.look_alikes(options.source, project, emulated=True):
+    for warning in (*folders.look_alikes(folder, meant, emulated=True), *folders.shadowed(folder, meant)):
         tell(warning)
     try:
         # Else each function would refuse to start, with a traceback of its own.
-        from_environment({**folders.parameters(options.source, project, {}, emulated=True), **options.environment})
+        from_environment({**folders.parameters(folder, meant, {}, emulated=True), **options.environment})
         return run(options, command, logs_folder=logs, quiet=quiet)
     except InvalidSetting as error:
         raise Refused(f"{error} (parameters of {options.source})") from None
@@ -112,9 +116,8 @@ def dev(
         return Exit.REFUSED
 
 
-def _companions(project: str, source: str | None) -> dict[str, list[str]]:
+def _companions(project: str, folder: Path) -> dict[str, list[str]]:
     """The command line of the console for this run; none for functions that are not ours."""
-    folder = folders.find(source)
     if not (folder / folders.ADAPTER).is_file():
         return {}
     words = [sys.executable, str(folders.ROOT / "scripts"), "console", "--project", project, "--source", str(folder)]
