@@ -2,13 +2,13 @@
 
 Beside it COMMAND runs, if there is one; all is stopped when it ends. It finds FIRESTORE_EMULATOR_HOST, GOOGLE_CLOUD_PROJECT,
 FUNCTION_URLS (JSON: function to URL), FIRESTORE_ADMIN_URL, RUNNER_URL (GET lists what they offer),
-CLOUD_TASKS_EMULATOR_HOST and the parameters in its environment. Without COMMAND one line of JSON says where all is.
+CLOUD_TASKS_EMULATOR_HOST and the parameters in its environment. Without COMMAND a pipe gets one line of JSON with all that.
 
 Parameters come from functions.yaml, .env, .env.PROJECT, .env.local and the environment, later ones first. Functions that
 die are started again. The data live in memory, as long as this runs.
 
 Exit codes: COMMAND's (128 + N when signal N ended it); 0 stopped by Ctrl-C or SIGTERM (130, 143 if that cut a COMMAND
-short); 1 something does not start; 2 wrong usage or manifest; 127 COMMAND cannot be run.
+short); 1 something does not start; 2 wrong usage or manifest, port in use; 127 COMMAND cannot be run.
 
 Examples:
   balance dev --firestore-port 8080
@@ -25,7 +25,7 @@ import click
 from balance.documents.settings import InvalidSetting, from_environment
 from runner.dotenv import InvalidDotenv
 from runner.manifest import InvalidManifest
-from runner.processes import die_with_parent
+from runner.processes import die_with_parent, is_free
 from runner.serving import run, tell
 from runner.stack import DEPLOYED_INDEXES, Options
 from scripts import aliases
@@ -86,6 +86,9 @@ def dev(
 ) -> int:
     if exit_with_parent is not None:
         die_with_parent(exit_with_parent)
+    for port, option in _ports(firestore_port, admin_port, runner_port):
+        if not is_free(port):
+            raise Refused(f"port {port} is in use: end the program that listens there, or choose another port with {option}")
     folder = folders.find(source)
     meant = aliases.resolve(project, folder if source else None)
     options = Options(
@@ -101,6 +104,7 @@ def dev(
         schedules=schedules,
         only=only,
         environment=dict(env),
+        adapter=folders.ADAPTER if (folder / folders.ADAPTER).is_file() else None,
         companions=_companions(project, folder) if console or (console is None and not command) else {},
     )
     for warning in (*folders.look_alikes(folder, meant, emulated=True), *folders.shadowed(folder, meant)):
@@ -114,6 +118,14 @@ def dev(
     except (InvalidManifest, InvalidDotenv) as error:
         tell(str(error))
         return Exit.REFUSED
+
+
+def _ports(firestore: int, admin: int | None, runner: int) -> list[tuple[int, str]]:
+    """The ports that were asked for, each with the option that moves it."""
+    if admin is None and firestore:
+        admin = firestore + 1
+    asked = ((firestore, "--firestore-port"), (admin or 0, "--admin-port"), (runner, "--runner-port"))
+    return [(port, option) for port, option in asked if port]
 
 
 def _companions(project: str, folder: Path) -> dict[str, list[str]]:

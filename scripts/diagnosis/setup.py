@@ -9,6 +9,7 @@ from pathlib import Path
 from runner import dotenv
 from scripts.aliases import Project
 from scripts.diagnosis.findings import Finding, Level
+from scripts.output import counted
 from scripts.package import deployed_files
 from scripts.source import ADAPTER, ROOT, look_alikes, shadowed
 from scripts.target import Opened
@@ -27,7 +28,8 @@ def look(opened: Opened) -> Iterator[Finding]:
     if differing:
         yield Finding(
             Level.WARNING,
-            f"{len(differing)} files of {opened.folder} are not those of this checkout, such as {differing[0]}",
+            f"{counted(len(differing), 'file is', 'files are')} in {opened.folder} other than in this checkout, such as"
+            f" {differing[0]}",
             f"bring both to one version: `balance package {opened.folder}`, deploy, then rebuild as docs/rollout.md says",
         )
     if not warnings and not differing:
