@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import datetime
 from functools import lru_cache
@@ -38,7 +39,7 @@ from balance.documents.sources import is_deleted, is_document_id, members, uid_f
 from balance.functions import instance
 from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
 from balance.operations import explain, includes
-from balance.operations.budgets import OverBudget, ReadBudgets
+from balance.operations.budgets import CountedReads, OverBudget, ReadBudgets
 from balance.operations.log import log
 from balance.operations.reading import Cause, Reader, Reading, Unreadable, as_json, history_slot, net_by_currency
 from balance.operations.shared_answers import Answers
@@ -173,7 +174,9 @@ def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     reading = reader.judge(group, stored)
     held: frozenset[str] = frozenset()
     if asked and (isinstance(reading, Reading) or reading is Cause.NO_DETAIL):
-        found = includes.wait(instance.firestore(), settings, group_id, asked, _RETRY)
+        _budgets().check(uid)
+        with _charged(uid) as firestore:
+            found = includes.wait(firestore, settings, group_id, asked, _RETRY)
         stored, held = found.stored, found.held
         reading = reader.judge(group, stored)
     if isinstance(reading, Cause):
@@ -190,17 +193,16 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     parameters = _parameters(request, "from", "to", "pageSize", "pageToken")
     debtor, creditor = (_uid_parameter(parameters, name) for name in ("from", "to"))
     size, after = _page_size(parameters, explain.DEFAULT_PAGE_SIZE, explain.MAX_PAGE_SIZE), _place(parameters)
-    settings, firestore = _keeper().settings, instance.firestore()
+    settings = _keeper().settings
     group, stored = _read_as_member(uid, group_id, settings.layout.balance(group_id))
 
     def compute() -> dict[str, Any]:
-        with history_slot():
+        with history_slot(), _charged(uid) as firestore:
             account = _RETRY.run(
                 lambda: explain.read_account(
                     firestore, settings, group_id, group.read_time, (debtor, creditor), size=size, after=after
                 )
             )
-        _budgets().charge(uid, account.reads)
         return explain.as_json(group_id, account, debtor, creditor, settings.unit)
 
     # As long as a balance that is served does not change, neither do the sums that explain it.
@@ -293,6 +295,16 @@ def _budgets_of(per_minute: int) -> ReadBudgets:
 
 def _budgets() -> ReadBudgets:
     return _budgets_of(reads_per_minute(os.environ))
+
+
+@contextmanager
+def _charged(uid: str) -> Iterator[Firestore]:
+    """The database; what is read of it is charged to the caller, whatever comes of it."""
+    counted = CountedReads(instance.firestore())
+    try:
+        yield counted
+    finally:
+        _budgets().charge(uid, counted.reads)
 
 
 def _fall_back(uid: str, group: Snapshot, stored: Snapshot, cause: Cause) -> Reading:

@@ -17,8 +17,8 @@ from balance.documents import balances
 from balance.documents.balances import VERSION
 from balance.documents.settings import Settings
 from balance.functions import api as api_module
-from balance.operations import log
-from balance.operations.budgets import MAX_AT_ONCE
+from balance.operations import includes, log
+from balance.operations.budgets import MAX_AT_ONCE, ReadBudgets
 from emulator.faults import Fault
 from scripts.unsigned_token import unsigned_token
 from tests.integration.callers import ReadApi, read_api
@@ -707,6 +707,39 @@ def test_who_causes_too_many_reads_waits_and_nobody_else_does(make: Callable[...
     assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert api.get("/groups/g1/explain?from=bo&to=ana&pageSize=5", "bo").status_code == 200
     assert api.counters().count("throttled") == 2
+
+
+def test_what_asking_for_writes_reads_is_charged(make: Callable[..., ReadApi], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(includes, "WAIT_S", 0.0)
+    api = make(READS_PER_MINUTE="100")
+    api_module._budgets_of.cache_clear()
+    api.group("g1", "ana", "bo")
+    api.rebuild("g1")
+    api.expense("g1", "ana", {"bo": 1}, name="e1")
+    statuses = []
+    for _ in range(60):
+        statuses.append(api.get("/groups/g1/balance?includes=expenses/e1@latest").status_code)
+        if statuses[-1] != 200:
+            break
+    # The document now, before and at the write, the balance and the record: five reads; and what is left may be overdrawn.
+    assert statuses[-1] == 429
+    assert 100 / 5 <= len(statuses) <= 100 / 5 + 3
+    assert api.get("/groups/g1/balance").status_code == 200, "a stored balance is free"
+
+
+def test_what_an_explanation_read_is_charged_though_it_failed(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets = ReadBudgets(100, clock=lambda: 0.0)
+    budgets.charge("ana", 98)
+    monkeypatch.setattr(api_module, "_budgets_of", lambda _: budgets)
+    api.group("g1", "ana", "bo")
+    for number in range(5):
+        api.expense("g1", "ana", {"bo": 1}, name=f"e{number}")
+    # Each of its four attempts reads a document, and then the stream breaks.
+    rules = [Fault("RunQuery", grpc.StatusCode.UNAVAILABLE, moment="within")]
+    api.server.within(lambda: api.server.faults.replace(rules))
+    assert api.get("/groups/g1/explain?from=bo&to=ana").status_code == 503
+    api.server.within(lambda: api.server.faults.replace([]))
+    assert api.get("/groups/g1/explain?from=bo&to=ana").status_code == 429
 
 
 def test_a_list_tells_which_groups_were_not_read_for_want_of_budget(make: Callable[..., ReadApi]) -> None:
