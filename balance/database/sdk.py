@@ -68,7 +68,7 @@ _SILENT_S = 3.0
 
 _PAGE = 300
 _CHANNEL_OPTIONS = [
-    # As the official client has it.
+    # As the official client has it; it finds out about no silence before our deadlines do.
     ("grpc.keepalive_time_ms", 30_000),
     # Else a new channel would share the silent connection of the one before.
     ("grpc.use_local_subchannel_pool", 1),
