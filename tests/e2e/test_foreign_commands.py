@@ -15,6 +15,8 @@ from tests.e2e.foreign_commands import UnknownCall, calls_of, check_firebase, ch
 from tests.e2e.node import node_with
 
 ROOT = Path(__file__).resolve().parents[2]
+# One process asks the tools, once for each command.
+pytestmark = pytest.mark.xdist_group("foreign-commands")
 FILES = [*documents(), "deploy/monitoring/apply.sh"]
 TEXTS = {file: (ROOT / file).read_text() for file in FILES}
 FIREBASE_CALLS = [(file, call) for file, text in TEXTS.items() for call in calls_of("npx firebase-tools", text)]
