@@ -224,9 +224,8 @@ def _of_kind(kind: Kind, collection: str, tally: Tally) -> Iterator[Finding]:
     if tally.mismatches:
         yield Finding(
             _if_many(len(tally.mismatches), tally),
-            f"{collection}: the splits of {counted(len(tally.mismatches), 'document does', 'documents do')} not add up"
-            " to the amount,"
-            f" such as {tally.mismatches[0]}",
+            f"{collection}: the splits of {counted(len(tally.mismatches), 'document')} do not add up to their amount, such as"
+            f" {tally.mismatches[0]}",
             "the splits count; look whether the app means something else by its amount",
         )
     if tally.strangers:
