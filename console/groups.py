@@ -16,7 +16,7 @@ from balance.documents.sources import is_document_id, members
 from balance.operations.fleet import in_parallel
 from balance.operations.reconcile import State
 from console.deployment import Deployment
-from scripts.output import items
+from scripts.output import counted, items
 
 PAGE = 25
 FAULTS_LOOKED_AT = 200
@@ -141,11 +141,11 @@ def condition_of(deployment: Deployment, group: Snapshot, balance: Snapshot) -> 
     update_time, report = deployment.verified.get(group_id, (None, None))
     state = report.state if report is not None and update_time == balance.update_time else None
     if report is not None and state is State.DRIFT:
-        return "drift", f"{len(report.differences)} differences from its recalculation"
+        return "drift", f"{counted(len(report.differences), 'difference')} from its recalculation"
     assert judgement.stored is not None, "a current balance says something"
     faults = judgement.stored.faults
     if faults:
-        return "faulty", f"{faults} {'document is' if faults == 1 else 'documents are'} in no sum"
+        return "faulty", f"{counted(faults, 'document is', 'documents are')} in no sum"
     if state is State.TRUE:
         return "true", ""
     detail = (balance.fields or {}).get("detail")

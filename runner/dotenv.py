@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+LOCAL = ".env.local"
+"""`firebase emulators:start` writes the defaults of parameters there, and reads it last. It is never deployed."""
+
 _SKIPPED = re.compile(r"\s*(?:#[^\n]*)?(?:\n|\Z)")
 _ASSIGNMENT = re.compile(
     r"""[^\S\n]*(?:export[^\S\n]+)?(?P<name>[A-Za-z_]\w*)[^\S\n]*=[^\S\n]*
@@ -39,17 +42,34 @@ def parse(text: str, where: str = ".env") -> dict[str, str]:
     return values
 
 
-def load(folder: Path, project: str, *, local: bool = True) -> dict[str, str]:
-    """What `.env`, `.env.<project>` and, for an emulator, `.env.local` in the folder say, later ones first.
+def load(folder: Path, project: str, alias: str | None = None, *, local: bool = True) -> dict[str, str]:
+    """What `.env`, `.env.<project>` (or `.env.<alias>`) and, for an emulator, `.env.local` in the folder say, later ones first.
 
     Raises InvalidDotenv.
     """
     values: dict[str, str] = {}
-    for name in (".env", f".env.{project}", *((".env.local",) if local else ())):
-        path = folder / name
-        if path.is_file():
-            values |= parse(path.read_text(encoding="utf-8"), str(path))
+    for file in _files(folder, project, alias, local=local).values():
+        values |= file
     return values
+
+
+def shadowed(folder: Path, project: str, alias: str | None = None) -> dict[str, str]:
+    """Variables that have another value in `.env.local` than in the file that tells of them else: by name, that file's name.
+
+    Raises InvalidDotenv.
+    """
+    files = _files(folder, project, alias, local=True)
+    local = files.pop(LOCAL, {})
+    said = {name: (file, value) for file, values in files.items() for name, value in values.items()}
+    return {name: said[name][0] for name in sorted(local.keys() & said.keys()) if said[name][1] != local[name]}
+
+
+def _files(folder: Path, project: str, alias: str | None, *, local: bool) -> dict[str, dict[str, str]]:
+    of_project = [f".env.{name}" for name in (project, alias) if name]
+    if alias and all((folder / name).is_file() for name in of_project):
+        raise InvalidDotenv(f"{folder} holds {' and '.join(of_project)}: the Firebase CLI takes only one of them")
+    paths = [folder / name for name in (".env", *of_project, *((LOCAL,) if local else ()))]
+    return {path.name: parse(path.read_text(encoding="utf-8"), str(path)) for path in paths if path.is_file()}
 
 
 def _value(found: re.Match[str]) -> str:

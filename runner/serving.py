@@ -69,8 +69,10 @@ async def _run(stack: Stack, command: Sequence[str], interrupted: asyncio.Future
     sys.stderr.write(describe(stack) + "\n")
     sys.stderr.flush()
     if not command:
-        sys.stdout.write(json.dumps(stack.as_dict()) + "\n")
-        sys.stdout.flush()
+        if not sys.stdout.isatty():
+            # For programs; people have read the same above.
+            sys.stdout.write(json.dumps(stack.as_dict()) + "\n")
+            sys.stdout.flush()
         if await _unless(interrupted, stack.firestore_ended()):
             tell("the embedded Firestore has ended, and all data with it")
             return FAILED

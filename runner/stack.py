@@ -42,6 +42,8 @@ class Options:
 
     source: Path
     project: str = "demo-project"
+    alias: str | None = None
+    """The name that .firebaserc has for the project, if it was named so: `.env.ALIAS` counts then, too."""
     firestore_port: int = 0
     admin_port: int | None = None
     control_port: int = 0
@@ -53,6 +55,8 @@ class Options:
     only: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for the functions, above all others."""
+    adapter: Path | None = None
+    """The adapter of the functions, to be told with their folder."""
     companions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Programs beside the functions, by name: each prints `{"url": ...}` in its first line once it can be used."""
 
@@ -71,7 +75,7 @@ class Stack:
         self._control_host = ""
         self._logs = logs
         self._tell = tell
-        self._dotenv = dotenv.load(options.source, options.project)
+        self._dotenv = dotenv.load(options.source, options.project, options.alias)
         self.manifest = self._read_manifest()
         self._session: aiohttp.ClientSession | None = None
         self._control: Control | None = None
@@ -121,6 +125,11 @@ class Stack:
             await self._firestore.stop(FIRESTORE_STOP_S)
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def tasks_host(self) -> str:
+        """host:port of what plays Cloud Tasks."""
+        return self._control_host
 
     async def firestore_ended(self) -> int:
         """Wait until the embedded Firestore has ended, which it should not; returns its exit code."""
@@ -262,16 +271,19 @@ async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 def describe(stack: Stack) -> str:
-    """Where everything is, for people."""
-    lines = [
-        f"project    {stack.options.project}",
-        f"firestore  {stack.firestore_host}",
-        f"its admin  {stack.admin_url}",
-        f"runner     {stack.control_url}",
+    """Where everything is, for people: first what is served, then a line for each address."""
+    options = stack.options
+    adapter = f"adapter {options.adapter}, " if options.adapter else ""
+    rows = [
+        ("serving", str(options.source), f"{adapter}project {options.project}"),
+        ("firestore", f"http://{stack.firestore_host}", f"FIRESTORE_EMULATOR_HOST={stack.firestore_host}"),
+        ("its admin", stack.admin_url, ""),
+        ("runner", stack.control_url, f"CLOUD_TASKS_EMULATOR_HOST={stack.tasks_host}"),
+        *((name, url, "") for name, url in stack.companions.items()),
+        *((name, server.url, _cause(server)) for name, server in stack.servers.items()),
     ]
-    lines += [f"{name:10} {url}" for name, url in stack.companions.items()]
-    lines += [f"function   {server.url}  {name} ({_cause(server)})" for name, server in stack.servers.items()]
-    return "\n".join(lines)
+    name_width = max(len(name) for name, _, _ in rows)
+    return "\n".join(f"{name:{name_width}}  {where}  {about}".rstrip() for name, where, about in rows)
 
 
 def _cause(server: FunctionServer) -> str:

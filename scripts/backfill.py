@@ -165,7 +165,8 @@ def _print_summary(summary: dict[str, Any], tally: Tally, *, as_json: bool) -> N
         return
     rows: list[tuple[Cell, ...]] = [(f"{count:,}", str(step)) for step in Step if (count := summary[step.name.lower()])]
     rows += [(f"{count:,}", f"of these: balance {was}") for was, count in sorted(summary["were"].items())]
-    rows.append((f"{summary['groups']:,}", f"groups in {summary['seconds']:,} s, {summary['groupsPerSecond']:,}/s"))
+    groups = "group" if summary["groups"] == 1 else "groups"
+    rows.append((f"{summary['groups']:,}", f"{groups} in {summary['seconds']:,} s, {summary['groupsPerSecond']:,}/s"))
     sections = [Section("groups", "", ("", ""), rows)]
     if tally.total:
         sections.append(left_out.section(tally))

@@ -35,7 +35,7 @@ from runner.session import call
 from scripts import inside_runner
 from scripts.command import POSITIVE, subcommand
 from scripts.exits import Exit
-from scripts.output import Cell, Names, Section, stored, tables
+from scripts.output import Cell, Names, Section, counted, stored, tables
 
 MEMBERS = ("ana", "bo", "chidi", "dara", "elif", "femi", "gus", "hana")
 CURRENCIES = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
@@ -282,7 +282,8 @@ def demo(transactions: int, seed: int, chaos: int) -> int:
     different = shown.verify()
     lost = shown.tell_delivery()
     if different or lost:
-        console.print(f"[red]FAILED[/red]: {len(different)} groups differ, {lost} events lost")
+        differing = counted(len(different), "group differs", "groups differ")
+        console.print(f"[red]FAILED[/red]: {differing}, {counted(lost, 'event')} lost")
         return Exit.WRONG
     console.print("[green]every balance equals its full recalculation; nothing lost, nothing doubled[/green]")
     console.print(

@@ -3,7 +3,7 @@
 A suggestion need not follow the pairs, so the accounts of both are shown: each pair in which one of them stands, with the
 expenses and settlements that add up to it. With one USER, that user's net balance is explained. Nothing is written.
 
-Exit codes: 0 explained; 1 no such group, or neither has an account; 2 not begun.
+Exit codes: 0 explained; 1 no such group, no such member, or neither has an account; 2 not begun.
 
 Examples:
   balance explain lisbon bo ana --project my-app --names users
@@ -21,12 +21,14 @@ import click
 from rich.console import Console
 
 from balance.core.money import Unit
-from balance.operations.explain import MAX_PAGE_SIZE, read_account
+from balance.database.firestore import Fields
+from balance.documents.sources import members
+from balance.operations.explain import MAX_PAGE_SIZE, Account, read_account
 from balance.operations.explain import as_json as explanation_of
 from scripts import command, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
-from scripts.output import Cell, Names, Section, User, moment, print_sections, stored
+from scripts.output import Cell, Names, Section, User, counted, moment, print_sections, stored
 from scripts.target import Target
 
 
@@ -48,6 +50,11 @@ def explain(target: Target, group: str, user: str, other: str | None, names: str
         return Exit.WRONG
     account = read_account(opened.firestore, settings, group, found.read_time, (user, other or user), size=MAX_PAGE_SIZE)
     told = explanation_of(group, account, user, other or user, settings.unit)
+    strangers = _strangers(found.fields, account, (user, other or user))
+    if strangers:
+        for uid in strangers:
+            print(f"{uid!r} is no member of {group}, and no expense or settlement of it names such a user", file=sys.stderr)
+        return Exit.WRONG
     if as_json:
         print(json.dumps(told, ensure_ascii=False), flush=True)
     else:
@@ -59,6 +66,12 @@ def explain(target: Target, group: str, user: str, other: str | None, names: str
         )
         return Exit.WRONG
     return Exit.DONE
+
+
+def _strangers(fields: Fields, account: Account, uids: tuple[str, ...]) -> list[str]:
+    """Those of the uids that have nothing to do with the group. Who has left it may still owe."""
+    named = {uid for _, pair in account.counts for uid in pair}
+    return sorted(set(uids) - named - set(members(fields)))
 
 
 def sections(told: dict[str, Any], unit: Unit) -> list[Section]:
@@ -76,7 +89,7 @@ def sections(told: dict[str, Any], unit: Unit) -> list[Section]:
                 rows.append((f"  {item['source']}", _more(item["amount"], currency, unit), moment(_time(item["updatedAt"]))))
             if pair["leftOut"]["count"]:
                 left = pair["leftOut"]
-                rows.append((f"  {left['count']} older ones", _more(left["amount"], currency, unit), ""))
+                rows.append((f"  {counted(left['count'], 'older one')}", _more(left["amount"], currency, unit), ""))
         found.append(
             Section(
                 "pair", f"{currency}: pairs, and the documents behind them", ("document", "changes it by", "written at"), rows

@@ -10,7 +10,7 @@ from balance.documents.layout import IN_GROUP, Layout
 from balance.documents.sources import Kind, Malformed, is_document_id
 from balance.documents.tally import Tally
 from scripts.deployed import some
-from scripts.output import Cell, Section
+from scripts.output import Cell, Section, counted
 
 _SAMPLE = 100
 
@@ -31,9 +31,10 @@ def unseen(firestore: Directory, layout: Layout) -> str:
     counts = {name: firestore.count(name) for name in collections if IN_GROUP not in name}
     if not sum(counts.values()) or _some_group_has_documents(firestore, layout, counts):
         return ""
-    told = " and ".join(f"{count:,} documents in {name}" for name, count in counts.items() if count)
+    told = " and ".join(f"{counted(count, 'document')} in {name}" for name, count in counts.items() if count)
     return (
-        f"there are {told}, but not one belongs to a group that was read: does GROUP_ID_FIELD of balance/adapter.py name the"
+        f"there {'is' if sum(counts.values()) == 1 else 'are'} {told}, but not one belongs to a group that was read:"
+        " does GROUP_ID_FIELD of balance/adapter.py name the"
         " field with the group's id? `balance doctor` shows how documents are read"
     )
 
@@ -48,7 +49,9 @@ def _some_group_has_documents(firestore: Directory, layout: Layout, collections:
 def section(tally: Tally) -> Section:
     """The tally as rows."""
     counts = {"parsed": tally.parsed, "deleted": tally.deleted, "ignored": tally.ignored, "malformed": tally.malformed}
-    rows: list[tuple[Cell, ...]] = [(f"{count:,}", f"documents {name}") for name, count in counts.items() if count]
+    rows: list[tuple[Cell, ...]] = [
+        (f"{count:,}", f"{'document' if count == 1 else 'documents'} {name}") for name, count in counts.items() if count
+    ]
     rows += [
         (f"{alike.count:,}", f"of these: {alike.field} {alike.reason}, such as {alike.example}") for alike in tally.by_count()
     ]

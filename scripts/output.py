@@ -35,6 +35,11 @@ def moment(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
+def counted(count: int, one: str, more: str | None = None) -> str:
+    """A number with what it counts: "1 group", "1,200 groups"; `more` where that is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
 def minor(amount_minor: Any, currency: str, unit: Unit) -> str:
     """Minor units as an amount in major units: "1,234.50 USD"."""
     decimals = unit.exponent(currency)

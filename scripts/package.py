@@ -3,7 +3,7 @@
 The folder is made if need be. Run it again for a new version: your .env files and your balance/adapter.py stay as they are, and
 files that the new version no longer has are removed. If your adapter lacks something that this version asks it for, it says so.
 
-Exit codes: 0 done; 1 the folder holds something else, or your adapter lags behind; 2 wrong usage.
+Exit codes: 0 done; 1 your adapter lags behind; 2 not begun: the folder holds something else.
 
 Examples:
   balance package ../my-app/balance-functions
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from scripts.command import subcommand
+from scripts.command import Refused, subcommand
 from scripts.exits import Exit
 from scripts.source import ADAPTER, ROOT
 
@@ -45,11 +45,11 @@ def deployed_files() -> list[Path]:
 @click.argument("folder", type=Path)
 def package(folder: Path) -> int:
     if folder.resolve() == ROOT:
-        print(f"balance package: {folder} is this repository itself: name another folder", file=sys.stderr)
-        return Exit.WRONG
+        raise Refused(f"{folder} is this repository itself: name another folder")
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is no folder: name another one")
     if folder.exists() and any(folder.iterdir()) and not (folder / "functions.yaml").exists():
-        print(f"balance package: {folder} is not empty and holds no functions.yaml: name another folder", file=sys.stderr)
-        return Exit.WRONG
+        raise Refused(f"{folder} is not empty and holds no functions.yaml: name another folder")
     files = deployed_files()
     for file in files:
         target = folder / file

@@ -2,13 +2,13 @@
 
 Beside it COMMAND runs, if there is one; all is stopped when it ends. It finds FIRESTORE_EMULATOR_HOST, GOOGLE_CLOUD_PROJECT,
 FUNCTION_URLS (JSON: function to URL), FIRESTORE_ADMIN_URL, RUNNER_URL (GET lists what they offer),
-CLOUD_TASKS_EMULATOR_HOST and the parameters in its environment. Without COMMAND one line of JSON says where all is.
+CLOUD_TASKS_EMULATOR_HOST and the parameters in its environment. Without COMMAND a pipe gets one line of JSON with all that.
 
 Parameters come from functions.yaml, .env, .env.PROJECT, .env.local and the environment, later ones first. Functions that
 die are started again. The data live in memory, as long as this runs.
 
 Exit codes: COMMAND's (128 + N when signal N ended it); 0 stopped by Ctrl-C or SIGTERM (130, 143 if that cut a COMMAND
-short); 1 something does not start; 2 wrong usage or manifest; 127 COMMAND cannot be run.
+short); 1 something does not start; 2 wrong usage or manifest, port in use; 127 COMMAND cannot be run.
 
 Examples:
   balance dev --firestore-port 8080
@@ -25,9 +25,10 @@ import click
 from balance.documents.settings import InvalidSetting, from_environment
 from runner.dotenv import InvalidDotenv
 from runner.manifest import InvalidManifest
-from runner.processes import die_with_parent
+from runner.processes import die_with_parent, is_free
 from runner.serving import run, tell
 from runner.stack import DEPLOYED_INDEXES, Options
+from scripts import aliases
 from scripts import source as folders
 from scripts.command import Refused, subcommand
 from scripts.exits import Exit
@@ -49,7 +50,7 @@ class Assignment(click.ParamType[tuple[str, str]]):
 
 
 @subcommand("dev", __doc__, context_settings={"allow_interspersed_args": False})
-@click.option("--project", default="demo-balance", help="The project's id (demo-balance).")
+@click.option("--project", default="demo-balance", help="The project's id or alias (demo-balance).")
 @click.option("--source", metavar="DIR", envvar=folders.VARIABLE, help="Folder of functions.yaml (here or above).")
 @click.option("--only", metavar="FUNCTION", multiple=True, help="Not the others; may be repeated.")
 @click.option("--firestore-port", metavar="N", type=_PORT, default=0, help="Default: any that is free.")
@@ -85,9 +86,15 @@ def dev(
 ) -> int:
     if exit_with_parent is not None:
         die_with_parent(exit_with_parent)
+    for port, option in _ports(firestore_port, admin_port, runner_port):
+        if not is_free(port):
+            raise Refused(f"port {port} is in use: end the program that listens there, or choose another port with {option}")
+    folder = folders.find(source)
+    meant = aliases.resolve(project, folder if source else None)
     options = Options(
-        source=folders.find(source),
-        project=project,
+        source=folder,
+        project=meant.id,
+        alias=meant.alias,
         firestore_port=firestore_port,
         admin_port=admin_port,
         control_port=runner_port,
@@ -97,13 +104,14 @@ def dev(
         schedules=schedules,
         only=only,
         environment=dict(env),
-        companions=_companions(project, source) if console or (console is None and not command) else {},
+        adapter=folders.ADAPTER if (folder / folders.ADAPTER).is_file() else None,
+        companions=_companions(project, folder) if console or (console is None and not command) else {},
     )
-    for warning in folders.look_alikes(options.source, project, emulated=True):
+    for warning in (*folders.look_alikes(folder, meant, emulated=True), *folders.shadowed(folder, meant)):
         tell(warning)
     try:
         # Else each function would refuse to start, with a traceback of its own.
-        from_environment({**folders.parameters(options.source, project, {}, emulated=True), **options.environment})
+        from_environment({**folders.parameters(folder, meant, {}, emulated=True), **options.environment})
         return run(options, command, logs_folder=logs, quiet=quiet)
     except InvalidSetting as error:
         raise Refused(f"{error} (parameters of {options.source})") from None
@@ -112,9 +120,16 @@ def dev(
         return Exit.REFUSED
 
 
-def _companions(project: str, source: str | None) -> dict[str, list[str]]:
+def _ports(firestore: int, admin: int | None, runner: int) -> list[tuple[int, str]]:
+    """The ports that were asked for, each with the option that moves it."""
+    if admin is None and firestore:
+        admin = firestore + 1
+    asked = ((firestore, "--firestore-port"), (admin or 0, "--admin-port"), (runner, "--runner-port"))
+    return [(port, option) for port, option in asked if port]
+
+
+def _companions(project: str, folder: Path) -> dict[str, list[str]]:
     """The command line of the console for this run; none for functions that are not ours."""
-    folder = folders.find(source)
     if not (folder / folders.ADAPTER).is_file():
         return {}
     words = [sys.executable, str(folders.ROOT / "scripts"), "console", "--project", project, "--source", str(folder)]

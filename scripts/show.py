@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,8 @@ from rich.live import Live
 from balance.core.money import Unit
 from balance.database.firestore import Fields, Query, Snapshot
 from balance.documents.judgement import Judgement, judge
-from balance.documents.sources import members
+from balance.documents.layout import IN_GROUP
+from balance.documents.sources import Kind, members
 from balance.documents.tally import Tally
 from balance.protocol.rebuild import read_history
 from scripts import command, left_out, output, target
@@ -79,7 +80,19 @@ def show(target: Target, group: str, watch: bool, records: int, names: str | Non
         print(f"there is no group {group!r} in {opened.settings.layout.groups}", file=sys.stderr)
         return Exit.WRONG
     _print(console, known, seen, as_json=as_json)
+    for text in _empty_collections(opened, seen):
+        print(text, file=sys.stderr)
     return Exit.DONE
+
+
+def _empty_collections(opened: Opened, seen: View) -> Iterator[str]:
+    """A line for each of the app's collections that holds nothing, when the group has no documents: it may be misspelt."""
+    for kind in Kind if seen.tally is not None and not seen.tally.total else ():
+        collection = opened.settings.layout.collection(kind)
+        *_, name = collection.split("/")
+        query = Query(collection=name if IN_GROUP in collection else collection, everywhere=IN_GROUP in collection, limit=1)
+        if next(iter(opened.firestore.query(query)), None) is None:
+            yield f"there is no document in {collection}: is {kind.parameter} right?"
 
 
 def _watch(console: Console, names: Names, opened: Opened, seen: View, records: int, *, as_json: bool) -> None:

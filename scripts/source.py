@@ -17,6 +17,7 @@ from typing import Final
 
 import balance
 from runner import dotenv, manifest
+from scripts.aliases import Project
 from scripts.command import Refused
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -99,13 +100,27 @@ def adapter_of(folder: Path) -> Path:
     return wanted
 
 
-def look_alikes(folder: Path, project: str, *, emulated: bool) -> list[str]:
+def shadowed(folder: Path, project: Project) -> list[str]:
+    """A warning when an emulator takes other values from `.env.local` than those that are deployed."""
+    try:
+        found = dotenv.shadowed(folder, project.id, project.alias)
+    except dotenv.InvalidDotenv:
+        return []  # told by who reads them in earnest
+    by_file = {file: [name for name in found if found[name] == file] for file in found.values()}
+    return [
+        f"{', '.join(names)}: emulators take the value of {dotenv.LOCAL} instead of that of {file}, which is deployed"
+        f" (both in {folder})"
+        for file, names in by_file.items()
+    ]
+
+
+def look_alikes(folder: Path, project: Project, *, emulated: bool) -> list[str]:
     """A warning for each name in the .env files that looks like one of ours and is none: nobody would read it."""
     from balance.documents.settings import SWITCHES  # later than the adapter
 
     try:
-        written = dotenv.load(folder, project, local=emulated)
-        values = {**written, "PROJECT_ID": project}
+        written = dotenv.load(folder, project.id, project.alias, local=emulated)
+        values = {**written, "PROJECT_ID": project.id}
         known = {*manifest.read(folder / manifest.FILE_NAME, values).parameters, *SWITCHES}
     except (dotenv.InvalidDotenv, manifest.InvalidManifest):
         return []  # told by who reads them in earnest
@@ -130,16 +145,17 @@ def _named(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def parameters(folder: Path, project: str, over: Mapping[str, str], *, emulated: bool) -> dict[str, str]:
+def parameters(folder: Path, project: Project, over: Mapping[str, str], *, emulated: bool) -> dict[str, str]:
     """The parameters as the functions see them; `over` holds what was given with the command. Raises Refused.
 
-    The defaults of functions.yaml, then .env, .env.PROJECT and, for the emulator only, .env.local; over them the environment.
+    The defaults of functions.yaml, then .env, .env.PROJECT or .env.ALIAS and, for the emulator only, .env.local; over them the
+    environment.
     """
     from balance.documents.settings import SWITCHES  # later than the adapter
 
     try:
-        files = dotenv.load(folder, project, local=emulated)
-        values = {**files, **os.environ, **over, "PROJECT_ID": project}
+        files = dotenv.load(folder, project.id, project.alias, local=emulated)
+        values = {**files, **os.environ, **over, "PROJECT_ID": project.id}
         declared = manifest.read(folder / manifest.FILE_NAME, values).parameters
     except (dotenv.InvalidDotenv, manifest.InvalidManifest) as error:
         raise Refused(str(error)) from None

@@ -21,7 +21,8 @@ from balance.database.sdk import connect
 from balance.documents.settings import InvalidSetting, Settings, from_environment
 from balance.documents.sources import AdapterFailed, Kind, is_document_id
 from balance.operations.fleet import group_ids
-from scripts import source
+from scripts import aliases, source
+from scripts.aliases import Project
 from scripts.command import Refused
 
 EMULATOR_HOST = "FIRESTORE_EMULATOR_HOST"
@@ -43,37 +44,38 @@ class Target:
         """Connect, say on standard error to what, and ask before production is written to. Raises Refused."""
         _stop_on_signals()
         emulator = os.environ.get(EMULATOR_HOST)
-        project = self._project(emulator)
+        named = self._named(emulator)
         folder = source.find(self.source)
+        meant = aliases.resolve(named, folder if self.source else None) if self.project else Project(named)
+        project = meant.id
+        if emulator and not project.startswith(DEMO):
+            raise Refused(
+                f"{EMULATOR_HOST} is set ({emulator}), but {project} is not the id of an emulated project ({DEMO}...). "
+                f"To reach {project} itself, run `unset {EMULATOR_HOST}`; for the emulator, give --project {DEMO}..."
+            )
         adapter = source.adapter_of(folder)
-        parameters = source.parameters(folder, project, self._over(), emulated=bool(emulator))
+        parameters = source.parameters(folder, meant, self._over(), emulated=bool(emulator))
         try:
             settings = from_environment(parameters)
         except InvalidSetting as error:
             raise Refused(f"{error} (parameters of {folder})") from None
-        for line in _said(emulator, project, settings, adapter):
+        for line in _said(emulator, meant, settings, adapter):
             print(line, file=sys.stderr, flush=True)
         if writes and not emulator and not self.yes:
             _confirm(project)
         try:
-            return Opened(project, connect(project, settings.database), settings, parameters, folder, emulator)
+            return Opened(meant, connect(project, settings.database), settings, parameters, folder, emulator)
         except DefaultCredentialsError as error:
             raise Refused(f"no credentials for {project}: run `gcloud auth application-default login` ({error})") from None
 
-    def _project(self, emulator: str | None) -> str:
+    def _named(self, emulator: str | None) -> str:
         if not emulator:
             # GOOGLE_CLOUD_PROJECT may be left over from other work: a real project is named here and now.
             if not self.project:
                 raise Refused(f"name the project with --project ID, or set {EMULATOR_HOST} to use an emulator")
             return self.project
         inherited = os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("GCLOUD_PROJECT")
-        project = self.project or inherited or f"{DEMO}balance"
-        if not project.startswith(DEMO):
-            raise Refused(
-                f"{EMULATOR_HOST} is set ({emulator}), but {project} is not the id of an emulated project ({DEMO}...). "
-                f"To reach {project} itself, run `unset {EMULATOR_HOST}`; for the emulator, give --project {DEMO}..."
-            )
-        return project
+        return self.project or inherited or f"{DEMO}balance"
 
     def _over(self) -> dict[str, str]:
         over = {}
@@ -91,7 +93,7 @@ class Target:
 class Opened:
     """A database, and the rules by which its documents are read."""
 
-    project: str
+    meant: Project
     firestore: Directory
     settings: Settings
     parameters: dict[str, str]
@@ -100,6 +102,11 @@ class Opened:
     """Of the functions."""
     emulator: str | None
     """host:port; None in production."""
+
+    @property
+    def project(self) -> str:
+        """The project's id."""
+        return self.meant.id
 
     def chosen(self, groups: tuple[str, ...], after: str | None) -> tuple[Iterable[str], int | None]:
         """The ids of the groups asked for, and how many there are, if that can be told. Raises Refused."""
@@ -143,7 +150,7 @@ def options(*, writes: bool) -> Callable[[Callable[..., int]], Callable[..., int
 
         wrapped: Callable[..., int] = run
         shared = [
-            click.option("--project", metavar="ID", help="Firebase project; production must be named."),
+            click.option("--project", metavar="ID", help="Firebase project (or alias); production must be named."),
             click.option("--database", metavar="ID", help="Firestore database (FIRESTORE_DATABASE)."),
             click.option(
                 "--source",
@@ -162,9 +169,11 @@ def options(*, writes: bool) -> Callable[[Callable[..., int]], Callable[..., int
     return decorate
 
 
-def _said(emulator: str | None, project: str, settings: Settings, adapter: Path) -> list[str]:
+def _said(emulator: str | None, meant: Project, settings: Settings, adapter: Path) -> list[str]:
     """By what the app's documents will be read: other rules than the functions' would make every balance wrong."""
-    where = f"emulator {emulator}, project {project}" if emulator else f"PRODUCTION, project {project}"
+    alias = f" ({meant.alias} in {_short(meant.file)})" if meant.file else ""
+    project = f"project {meant.id}{alias}"
+    where = f"emulator {emulator}, {project}" if emulator else f"PRODUCTION, {project}"
     layout = settings.layout
     return [
         f"{where}, database {settings.database}",

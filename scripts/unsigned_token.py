@@ -18,6 +18,7 @@ import time
 
 import click
 
+from scripts import aliases
 from scripts.command import subcommand
 from scripts.exits import Exit
 
@@ -55,5 +56,5 @@ def _segment(part: dict[str, object]) -> str:
 def token(uid: str, project: str) -> int:
     if not uid:
         raise click.BadParameter("a uid is not empty", param_hint="UID")
-    print(unsigned_token(uid, project))
+    print(unsigned_token(uid, aliases.resolve(project, None).id))
     return Exit.DONE

@@ -44,7 +44,7 @@ from balance.protocol.bookkeeper import Bookkeeper
 from scripts import command, deployed, left_out, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
-from scripts.output import Cell, Names, Section, print_sections, stored
+from scripts.output import Cell, Names, Section, counted, print_sections, stored
 from scripts.progress import Counting
 from scripts.target import Opened, Target
 
@@ -240,7 +240,7 @@ def _orphans(opened: Opened, progress: Counting, *, repair: bool, as_json: bool)
         if as_json:
             print(json.dumps({"orphan": orphan.group_id, "documents": orphan.documents, "done": done}), flush=True)
         else:
-            progress.say(f"deleted group {orphan.group_id}: {orphan.documents} documents {done}")
+            progress.say(f"deleted group {orphan.group_id}: {counted(orphan.documents, 'document')} {done}")
     return counts
 
 
@@ -252,7 +252,8 @@ def _print_summary(summary: dict[str, Any], tally: Tally, *, as_json: bool) -> N
     if summary["repaired"]:
         rows.append((f"{summary['repaired']:,}", "repaired"))
     rows += [(f"{count:,}", f"orphaned documents {done}") for done, count in summary.get("orphans", {}).items()]
-    rows.append((f"{summary['groups']:,}", f"groups in {summary['seconds']:,} s"))
+    groups = "group" if summary["groups"] == 1 else "groups"
+    rows.append((f"{summary['groups']:,}", f"{groups} in {summary['seconds']:,} s"))
     documents = left_out.section(tally)
     if since := summary["documentsWrittenSince"]:
         known = documents.rows if tally.total else []

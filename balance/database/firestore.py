@@ -169,7 +169,10 @@ class Firestore(Protocol):
 
 
 class Directory(Firestore, Protocol):
-    """A database with what only operators ask of it: no trigger needs these, so the simulator need not have them."""
+    """A database with what only operators and the read API ask of it: no trigger needs these, nor has the simulator them."""
+
+    def get_within(self, paths: Sequence[str], max_bytes: int) -> tuple[list[Snapshot], int]:
+        """The first of the documents, as far as they take no more than that together, though at least one; and their bytes."""
 
     def count(self, collection: str) -> int:
         """How many documents a collection has."""

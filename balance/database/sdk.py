@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 import google.auth
@@ -67,7 +68,7 @@ _SILENT_S = 3.0
 
 _PAGE = 300
 _CHANNEL_OPTIONS = [
-    # As the official client has it.
+    # As the official client has it; it finds out about no silence before our deadlines do.
     ("grpc.keepalive_time_ms", 30_000),
     # Else a new channel would share the silent connection of the one before.
     ("grpc.use_local_subchannel_pool", 1),
@@ -299,6 +300,17 @@ class SdkFirestore:
         with translated(past=read_time is not None):
             return self.batch_get(request, paths, timeout_s=timeout_s or _for(_READ_S, paths))
 
+    def get_within(self, paths: Sequence[str], max_bytes: int) -> tuple[list[Snapshot], int]:
+        """See Directory.get_within. Answers may come in any order; once the limit is reached no more are taken."""
+        request = _GetPb(database=self.database, documents=[self.root + path for path in paths])
+        with translated():
+            found, size_bytes = self._batch_get(request, timeout_s=_for(_READ_S, paths), max_bytes=max_bytes)
+        first = [found[path] for path in takewhile(found.__contains__, paths)]
+        if first or not paths:
+            return first, size_bytes
+        # The limit was reached by others: this one alone.
+        return self.get_within(paths[:1], max_bytes)
+
     def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
         """See Firestore.query."""
         request = self.query_request(query)
@@ -360,11 +372,30 @@ class SdkFirestore:
         on_transaction: Callable[[bytes], None] | None = None,
     ) -> list[Snapshot]:
         """The snapshots in the order of the paths; `on_transaction` gets the id of the transaction that the request begins."""
+        found, _ = self._batch_get(request, timeout_s=timeout_s, on_transaction=on_transaction)
+        return [found[path] for path in paths]
+
+    def _batch_get(
+        self,
+        request: Any,
+        *,
+        timeout_s: float,
+        on_transaction: Callable[[bytes], None] | None = None,
+        max_bytes: int | None = None,
+    ) -> tuple[dict[str, Snapshot], int]:
+        """The snapshots by path, and what they take when that is limited: all, or one at least."""
         found: dict[str, Snapshot] = {}
+        size_bytes = 0
         timeout_s = cut(timeout_s)
         with self.line() as line:
-            for answer in line.get(request, timeout=timeout_s, metadata=self.routed_metadata):
+            call = line.get(request, timeout=timeout_s, metadata=self.routed_metadata)
+            for answer in call:
                 line.heard()
+                if max_bytes is not None:
+                    size_bytes += answer.ByteSize()
+                    if found and size_bytes > max_bytes:
+                        call.cancel()
+                        break
                 if on_transaction is not None and answer.transaction:
                     on_transaction(answer.transaction)
                 if answer.HasField("found"):
@@ -373,7 +404,7 @@ class SdkFirestore:
                 elif answer.missing:
                     path = answer.missing[len(self.root) :]
                     found[path] = Snapshot(path, None, None, _floor(answer.read_time))
-        return [found[path] for path in paths]
+        return found, size_bytes
 
     def query_request(self, query: Query) -> Any:
         """The RunQueryRequest of a query."""

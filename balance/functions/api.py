@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import datetime
 from functools import lru_cache
@@ -38,9 +39,10 @@ from balance.documents.sources import is_deleted, is_document_id, members, uid_f
 from balance.functions import instance
 from balance.functions.identity import Unauthenticated, VerificationUnavailable, uid_of
 from balance.operations import explain, includes
-from balance.operations.budgets import OverBudget, ReadBudgets
+from balance.operations.budgets import CountedReads, OverBudget, ReadBudgets
 from balance.operations.log import log
 from balance.operations.reading import Cause, Reader, Reading, Unreadable, as_json, history_slot, net_by_currency
+from balance.operations.room import NoRoom, Room, Share
 from balance.operations.shared_answers import Answers
 from balance.operations.totals import Totals
 from balance.protocol.bookkeeper import Bookkeeper
@@ -51,7 +53,13 @@ MAX_PAGE_BYTES = 8 * 1024 * 1024
 """A page of balances ends early rather than exceed this. Cloud Run bears 32 MiB; a phone does not."""
 
 BALANCES_AT_ONCE = 50
-"""So many stored balances are in memory at a time: each may have a megabyte, and takes several here."""
+"""So many stored balances are read at a time, if they are as small as most."""
+
+PORTION_BYTES = 4 * 1024 * 1024
+"""What is read at a time: a balance may have a megabyte, and takes six times that here."""
+
+_LISTS = Room(3 * (PORTION_BYTES + MAX_PAGE_BYTES), wait_s=9.0)
+"""For the balances of all lists that are being answered: three of large ones at a time, many of small ones."""
 
 MAX_TOTALS_GROUPS = 2_000
 _CHUNK = 300
@@ -131,7 +139,8 @@ def _respond(request: Request) -> Response:
 
             verify_app(request.headers.get("X-Firebase-AppCheck"))
         uid = uid_of(request.headers.get("Authorization"), check_revoked=revocation_checked(os.environ))
-        return _json(_ENDPOINTS[endpoint](request, uid, **arguments), 200)
+        answer = _ENDPOINTS[endpoint](request, uid, **arguments)
+        return answer if isinstance(answer, Response) else _json(answer, 200)
     except OverBudget as error:
         log("WARNING", f"{request.method} {request.path}: {error}", uid=uid, metric="throttled")
         raise _Refusal(429, "TOO_MANY_READS", str(error), {"Retry-After": str(error.retry_after_s)}) from None
@@ -139,7 +148,7 @@ def _respond(request: Request) -> Response:
         raise _Refusal(401, "UNAUTHENTICATED", str(error), {"WWW-Authenticate": "Bearer"}) from None
     except (_Refusal, HTTPException):
         raise
-    except (TransientError, VerificationUnavailable, Unreadable) as error:
+    except (TransientError, VerificationUnavailable, Unreadable, NoRoom) as error:
         _log_failure(f"{request.method} {request.path}", error)
         raise _Refusal(503, "BALANCE_READ_ERROR", _UNREADABLE, {"Retry-After": "1"}) from error
     except Exception as error:
@@ -173,7 +182,9 @@ def _balance(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     reading = reader.judge(group, stored)
     held: frozenset[str] = frozenset()
     if asked and (isinstance(reading, Reading) or reading is Cause.NO_DETAIL):
-        found = includes.wait(instance.firestore(), settings, group_id, asked, _RETRY)
+        _budgets().check(uid)
+        with _charged(uid) as firestore:
+            found = includes.wait(firestore, settings, group_id, asked, _RETRY)
         stored, held = found.stored, found.held
         reading = reader.judge(group, stored)
     if isinstance(reading, Cause):
@@ -190,17 +201,16 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     parameters = _parameters(request, "from", "to", "pageSize", "pageToken")
     debtor, creditor = (_uid_parameter(parameters, name) for name in ("from", "to"))
     size, after = _page_size(parameters, explain.DEFAULT_PAGE_SIZE, explain.MAX_PAGE_SIZE), _place(parameters)
-    settings, firestore = _keeper().settings, instance.firestore()
+    settings = _keeper().settings
     group, stored = _read_as_member(uid, group_id, settings.layout.balance(group_id))
 
     def compute() -> dict[str, Any]:
-        with history_slot():
+        with history_slot(), _charged(uid) as firestore:
             account = _RETRY.run(
                 lambda: explain.read_account(
                     firestore, settings, group_id, group.read_time, (debtor, creditor), size=size, after=after
                 )
             )
-        _budgets().charge(uid, account.reads)
         return explain.as_json(group_id, account, debtor, creditor, settings.unit)
 
     # As long as a balance that is served does not change, neither do the sums that explain it.
@@ -212,7 +222,17 @@ def _explain(request: Request, uid: str, group_id: str) -> dict[str, Any]:
     return answer
 
 
-def _balances(request: Request, uid: str) -> dict[str, Any]:
+def _in_room(endpoint: Callable[[Request, str, Share], dict[str, Any]]) -> Callable[..., Response]:
+    """An endpoint with a share of the room for lists, until its answer is written."""
+
+    def answer(request: Request, uid: str) -> Response:
+        with _LISTS.share() as share:
+            return _json(endpoint(request, uid, share), 200)
+
+    return answer
+
+
+def _balances(request: Request, uid: str, share: Share) -> dict[str, Any]:
     started = time.perf_counter()
     parameters = _parameters(request, "pageSize", "pageToken")
     size, after = _page_size(parameters, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), _page_token(parameters)
@@ -221,7 +241,7 @@ def _balances(request: Request, uid: str) -> dict[str, Any]:
     page, more = groups[:size], len(groups) > size
     told: list[dict[str, Any]] = []
     last, room = None, MAX_PAGE_BYTES
-    for group, reading in _readings(uid, [group for group in page if not _is_deleted(group)], started):
+    for group, reading in _readings(uid, [group for group in page if not _is_deleted(group)], share, started):
         entry = _entry(uid, group, reading, settings)
         room -= len(json.dumps(entry, ensure_ascii=False).encode())
         if told and room < 0:
@@ -241,7 +261,7 @@ def _entry(uid: str, group: Snapshot, reading: Reading | _Refusal, settings: Set
     }
 
 
-def _totals(request: Request, uid: str) -> dict[str, Any]:
+def _totals(request: Request, uid: str, share: Share) -> dict[str, Any]:
     started = time.perf_counter()
     _parameters(request)
     settings, totals = _keeper().settings, Totals(uid)
@@ -252,21 +272,23 @@ def _totals(request: Request, uid: str) -> dict[str, Any]:
         seen += len(chunk)
         if seen > MAX_TOTALS_GROUPS:
             raise _Refusal(400, "TOO_MANY_GROUPS", f"totals are given for up to {MAX_TOTALS_GROUPS} groups; add up /balances")
-        for group, reading in _readings(uid, [group for group in chunk if not _is_deleted(group)], started):
+        is_last = len(chunk) < _CHUNK
+        living = [group for group in chunk if not _is_deleted(group)]
+        for group, reading in _readings(uid, living, share, started, is_last=is_last):
             if isinstance(reading, _Refusal):
                 unreadable.append({"groupId": _id(group), "error": {"code": reading.code, "message": reading.message}})
             else:
                 totals.add(_id(group), reading.balance, reading.document["faults"])
-        if len(chunk) < _CHUNK:
+        if is_last:
             return {**totals.as_json(settings.unit), "unreadable": unreadable}
         after = _id(chunk[-1])
 
 
-_ENDPOINTS: dict[str, Callable[..., dict[str, Any]]] = {
+_ENDPOINTS: dict[str, Callable[..., dict[str, Any] | Response]] = {
     "balance": _balance,
     "explain": _explain,
-    "balances": _balances,
-    "totals": _totals,
+    "balances": _in_room(_balances),
+    "totals": _in_room(_totals),
 }
 
 
@@ -293,6 +315,16 @@ def _budgets_of(per_minute: int) -> ReadBudgets:
 
 def _budgets() -> ReadBudgets:
     return _budgets_of(reads_per_minute(os.environ))
+
+
+@contextmanager
+def _charged(uid: str) -> Iterator[Firestore]:
+    """The database; what is read of it is charged to the caller, whatever comes of it."""
+    counted = CountedReads(instance.firestore())
+    try:
+        yield counted
+    finally:
+        _budgets().charge(uid, counted.reads)
 
 
 def _fall_back(uid: str, group: Snapshot, stored: Snapshot, cause: Cause) -> Reading:
@@ -334,19 +366,31 @@ def _groups_of(firestore: Firestore, settings: Settings, uid: str, after: str | 
     return sorted(later, key=lambda group: group.path)[:limit]
 
 
-def _readings(uid: str, groups: Sequence[Snapshot], started: float) -> Iterator[tuple[Snapshot, Reading | _Refusal]]:
+def _readings(
+    uid: str, groups: Sequence[Snapshot], share: Share, started: float, *, is_last: bool = True
+) -> Iterator[tuple[Snapshot, Reading | _Refusal]]:
     """The reading of each group, or why one cannot be had, which must not keep the others from the caller.
 
-    They are read as they are asked for, a portion at a time.
+    They are read as they are asked for, a portion at a time. `is_last`: the request reads no others. Raises NoRoom.
     """
-    for start in range(0, len(groups), BALANCES_AT_ONCE):
-        yield from _portion(uid, groups[start : start + BALANCES_AT_ONCE], started)
+    firestore, layout = instance.firestore(), _keeper().settings.layout
+    done = 0
+    while done < len(groups):
+        share.take(PORTION_BYTES + MAX_PAGE_BYTES)
+        paths = [layout.balance(_id(group)) for group in groups[done : done + BALANCES_AT_ONCE]]
+        stored, size_bytes = _RETRY.run(lambda paths=paths: firestore.get_within(paths, PORTION_BYTES))  # type: ignore[misc]
+        portion = groups[done : done + len(stored)]
+        done += len(stored)
+        if is_last and done == len(groups):
+            # Most lists end here: others need not wait while this one recalculates what is not stored.
+            share.keep(size_bytes + MAX_PAGE_BYTES if len(stored) < len(groups) else size_bytes)
+        yield from _portion(uid, portion, stored, started)
 
 
-def _portion(uid: str, groups: Sequence[Snapshot], started: float) -> list[tuple[Snapshot, Reading | _Refusal]]:
-    settings, firestore, reader = _keeper().settings, instance.firestore(), _reader()
-    paths = [settings.layout.balance(_id(group)) for group in groups]
-    stored = _RETRY.run(lambda: firestore.get(paths))
+def _portion(
+    uid: str, groups: Sequence[Snapshot], stored: Sequence[Snapshot], started: float
+) -> list[tuple[Snapshot, Reading | _Refusal]]:
+    reader = _reader()
 
     def fall_back(group: Snapshot, snapshot: Snapshot, cause: Cause) -> Reading | _Refusal:
         try:

@@ -1,12 +1,15 @@
 """Envelopes: in what an event comes.
 
-Eventarc sends a CloudEvent whose attributes are HTTP headers. Where an attribute cannot be one (the id of a document that ends
-in a space), the event comes as Pub/Sub pushes it: JSON with the attributes and the data, in base64, inside.
-Source: https://cloud.google.com/pubsub/docs/push#receive_push
+Eventarc sends a CloudEvent whose attributes are HTTP headers (the binary mode). Where an attribute cannot be one (the id of a
+document that ends in a space), the event comes as Pub/Sub pushes it: JSON with the attributes and the data, in base64, inside.
+Other senders may put all of a CloudEvent into one JSON object (the structured mode).
+Sources: https://cloud.google.com/pubsub/docs/push#receive_push,
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md#3-http-message-mapping
 """
 
 import base64
 import binascii
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -14,8 +17,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from cloudevents.abstract import CloudEvent
+from cloudevents.conversion import from_http
 from cloudevents.exceptions import GenericException
-from cloudevents.http import from_http
 
 from balance.protocol.events import Body
 
@@ -61,13 +65,36 @@ def opened(raw: Raw) -> Delivery:
     headers, body = {name.lower(): value for name, value in raw.headers.items()}, raw.body
     if "ce-id" not in headers and (pushed := _pushed(body)) is not None:
         headers, body = pushed
-    # By default bytes of any type that happen to be JSON would come parsed.
-    is_json = "json" in headers.get("content-type", "")
     try:
-        event = from_http(headers, body, None if is_json else _as_it_is)
-    except (GenericException, ValueError, RecursionError) as error:
+        event = from_http(_Event, headers, body, _text_as_json)
+    except (GenericException, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise NotAnEvent(f"this is no CloudEvent: {error}") from None
-    return Delivery(event["id"], _time(headers.get("ce-time")), event.data or b"")
+    if not isinstance(event_id := event.get("id"), str):
+        raise NotAnEvent(f"this is no CloudEvent: its id is {event_id!r}")
+    return Delivery(event_id, _time(event.get("time")), event.get_data() or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class _Event(CloudEvent):
+    """As it came. The library's own class puts now() in the place of a missing time."""
+
+    attributes: dict[str, Any]
+    data: Any
+
+    @classmethod
+    def create(cls, attributes: Mapping[str, Any], data: Any) -> "_Event":
+        """What the library has parsed."""
+        return cls(dict(attributes), data)
+
+    def _get_attributes(self) -> dict[str, Any]:
+        return self.attributes
+
+    def get_data(self) -> Any:
+        """Bytes, or what they hold where the event says that they are JSON."""
+        if isinstance(self.data, bytes) and "json" in str(self.attributes.get("datacontenttype")):
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(self.data)
+        return self.data
 
 
 def _pushed(body: bytes) -> tuple[dict[str, str], bytes] | None:
@@ -86,14 +113,14 @@ def _pushed(body: bytes) -> tuple[dict[str, str], bytes] | None:
     return {**attributes, "content-type": content_type}, data
 
 
-def _as_it_is(data: bytes) -> bytes:
-    return data
+def _text_as_json(data: str | bytes) -> Any:
+    # The structured mode hands on JSON values as text, and base64 as bytes; the binary mode all as bytes, but "" for none.
+    return json.loads(data) if isinstance(data, str) and data else data
 
 
-def _time(text: str | None) -> datetime | None:
-    # From the header: the cloudevents library puts now() in the place of a missing time.
+def _time(text: object) -> datetime | None:
     try:
-        time = datetime.fromisoformat(text or "")
+        time = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
         return None
-    return time if time.tzinfo else None
+    return time if time and time.tzinfo else None

@@ -9,9 +9,12 @@ What an answer costs is known only when it is there. So that nobody starts any n
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from threading import Lock
+
+from balance.database.firestore import Firestore, Query, Snapshot, Transaction, Write
 
 MAX_AT_ONCE = 4
 """Turns of a caller: half of the places for reading whole histories (reading.py)."""
@@ -71,3 +74,34 @@ class ReadBudgets:
             self._full_at_s[uid] = max(self._full_at_s.get(uid, 0.0), now_s) + reads * 60 / self._per_minute
             if len(self._full_at_s) > _CALLERS_REMEMBERED:
                 self._full_at_s = {caller: full_s for caller, full_s in self._full_at_s.items() if full_s > now_s}
+
+
+class CountedReads:
+    """A database that counts what is read through it outside of transactions, as it is billed: also when more of it fails."""
+
+    def __init__(self, firestore: Firestore) -> None:
+        self.reads = 0
+        self._firestore = firestore
+
+    def begin(self, *, retry_of: bytes = b"") -> Transaction:
+        """See Firestore.begin."""
+        return self._firestore.begin(retry_of=retry_of)
+
+    def get(self, paths: Sequence[str], *, read_time: datetime | None = None, timeout_s: float | None = None) -> list[Snapshot]:
+        """See Firestore.get."""
+        found = self._firestore.get(paths, read_time=read_time, timeout_s=timeout_s)
+        self.reads += len(found)
+        return found
+
+    def query(self, query: Query, *, read_time: datetime | None = None) -> Iterator[Snapshot]:
+        """See Firestore.query. One that finds nothing counts as one read."""
+        is_empty = True
+        for document in self._firestore.query(query, read_time=read_time):
+            self.reads += 1
+            is_empty = False
+            yield document
+        self.reads += is_empty
+
+    def commit(self, writes: Iterable[Write], *, timeout_s: float | None = None, max_bytes: int | None = None) -> datetime:
+        """See Firestore.commit."""
+        return self._firestore.commit(writes, timeout_s=timeout_s, max_bytes=max_bytes)

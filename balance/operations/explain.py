@@ -67,8 +67,6 @@ class Account:
     """By currency and pair: the number of all its transactions."""
     faults: int = 0
     """How many documents are in no sum."""
-    reads: int = 0
-    """How many documents were read."""
 
     @property
     def next_page(self) -> str | None:
@@ -93,7 +91,6 @@ def read_account(
     page: list[Part] = []
     for kind in Kind:
         for document in firestore.query(settings.layout.sources(kind, group_id), read_time=as_of):
-            account.reads += 1
             parsed = parse(kind, document.fields, settings.unit, settings.layout.group_in_path(document.path))
             if isinstance(parsed, Malformed):
                 account.faults += 1

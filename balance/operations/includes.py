@@ -20,7 +20,8 @@ from balance.documents import records
 from balance.documents.layout import Layout
 from balance.documents.records import CorruptRecord, Record
 from balance.documents.settings import Settings
-from balance.documents.sources import Kind, is_document_id
+from balance.documents.sources import Kind, Malformed, is_document_id
+from balance.documents.sources import parse as parse_source
 from balance.documents.writes import Held, SourceWrite
 from balance.protocol.events import SourceEvent, Version, effect
 
@@ -218,11 +219,12 @@ class _Gone:
 
     When the document is gone from the snapshot as well and nothing has been recorded of it since, the balance holds nothing
     of it: should it have been made and deleted since, the two cancel out. A recorded delete proves as much, unless the snapshot
-    holds a later life of the document.
+    holds a later life of the document. The delete of a document that posted nothing (such as a soft-deleted one) moves nothing
+    and leaves no record: the balance holds it as soon as it holds that version.
     """
 
     def __init__(self, firestore: Firestore, settings: Settings, group_id: str, asked: Asked) -> None:
-        self._firestore, self.asked = firestore, asked
+        self._firestore, self._settings, self._group_id, self.asked = firestore, settings, group_id, asked
         self._records = Query(collection=settings.layout.records(group_id), where=("source", "==", asked.source))
         self._newest: Record | None = None
 
@@ -243,13 +245,35 @@ class _Gone:
             return False
         newest = self._newest
         deleted = newest.write if newest is not None and newest.write.deleted_at is not None and not newest.is_gap else None
-        if newest is not None and newest.write.held_by(snapshot) is Held.NO:
-            return deleted is not None
+        is_later = newest is not None and newest.write.held_by(snapshot) is Held.NO
+        if is_later and deleted is not None:
+            return True
+        if newest is not None and is_later and newest.is_gap:
+            return False
         try:
-            (then,) = self._firestore.get([self.asked.source], read_time=snapshot)
+            at = newest.write.update_time if newest is not None and is_later else snapshot
+            (then,) = self._firestore.get([self.asked.source], read_time=at)
         except UnreadablePast:
             return False
-        return then.fields is None or (deleted is not None and deleted.update_time == then.update_time)
+        if is_later and then.update_time != at:
+            return False
+        if then.fields is None or (deleted is not None and deleted.update_time == then.update_time):
+            return True
+        return self._posts_nothing(then, is_recorded=newest is not None and newest.write.update_time == then.update_time)
+
+    def _posts_nothing(self, version: Snapshot, *, is_recorded: bool) -> bool:
+        """Whether the group's balance holds nothing of this version, nor a fault of the document.
+
+        Another group's document has nothing to do with this one, unless this one has a record of it: it was moved away.
+        """
+        path, layout = self.asked.source, self._settings.layout
+        parsed = parse_source(self.asked.kind, version.fields, self._settings.unit, layout.group_in_path(path))
+        if isinstance(parsed, Malformed):
+            (fault,) = self._firestore.get([layout.fault(self._group_id, path)])
+            return fault.fields is None
+        if parsed.group_id not in (None, self._group_id):
+            return is_recorded
+        return not parsed.postings
 
 
 def _age(record: Record) -> tuple[datetime, bool]:

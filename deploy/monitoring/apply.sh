@@ -31,16 +31,18 @@ apply_metrics() {
 }
 
 apply_alerts() {
-    local file title policy
+    local file title policy track=
+    # Versions of gcloud up to the middle of 2025 have these commands as alpha only.
+    gcloud monitoring policies --help >/dev/null 2>&1 || track=alpha
     for file in alerts/*.yaml; do
         sed "s|projects/PROJECT/notificationChannels/CHANNEL|projects/$project/notificationChannels/$channel|" "$file" \
             >"$work/policy.yaml"
         title=$(sed -n 's/^displayName: "\(.*\)"$/\1/p' "$file")
-        policy=$(gcloud monitoring policies list --project="$project" --filter="displayName=\"$title\"" --format='value(name)')
+        policy=$(gcloud $track monitoring policies list --project="$project" --filter="displayName=\"$title\"" --format='value(name)')
         if [ -n "$policy" ]; then
-            run gcloud monitoring policies update "$policy" --project="$project" --policy-from-file="$work/policy.yaml"
+            run gcloud $track monitoring policies update "$policy" --project="$project" --policy-from-file="$work/policy.yaml"
         else
-            run gcloud monitoring policies create --project="$project" --policy-from-file="$work/policy.yaml"
+            run gcloud $track monitoring policies create --project="$project" --policy-from-file="$work/policy.yaml"
         fi
     done
 }

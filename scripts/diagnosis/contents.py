@@ -18,6 +18,7 @@ from balance.documents.settings import Settings
 from balance.documents.sources import Kind, Malformed, members, parse
 from scripts.diagnosis.findings import Finding, Level
 from scripts.diagnosis.sample import Sample
+from scripts.output import counted
 
 MANY = 0.1
 """Of so large a part of the documents something is no exception any more."""
@@ -166,18 +167,21 @@ def _of_groups(settings: Settings, sample: Sample) -> Iterator[Finding]:
     if without:
         yield Finding(
             Level.WARNING if len(without) < len(groups) else Level.ERROR,
-            f"{len(without)} of {len(groups)} groups have no members that we can read, such as {without[0]}",
+            f"{len(without)} of {counted(len(groups), 'group has', 'groups have')} no members that we can read, such as"
+            f" {without[0]}",
             "name the field in balance/adapter.py (group, MEMBERS_FIELD): the read API answers members only",
         )
     if other:
         yield Finding(
             Level.ERROR,
-            f"GROUP_MEMBERS says that members are a {shape}; in {len(other)} of {len(groups)} groups they are not,"
+            f"GROUP_MEMBERS says that members are a {shape}; in {len(other)} of {counted(len(groups), 'group')} they are not,"
             f" such as {other[0]}",
             f"set GROUP_MEMBERS={'list' if settings.members_as_map else 'map'} in .env: else nobody's groups are found",
         )
     if not without and not other:
-        yield Finding(Level.OK, f"{settings.layout.groups}: {len(groups)} groups have members, as a {shape}")
+        yield Finding(
+            Level.OK, f"{settings.layout.groups}: {counted(len(groups), 'group has', 'groups have')} members, as a {shape}"
+        )
 
 
 def _members(group: Snapshot) -> Any:
@@ -186,21 +190,23 @@ def _members(group: Snapshot) -> Any:
 
 def _of_kind(kind: Kind, collection: str, tally: Tally) -> Iterator[Finding]:
     counts = {
-        "post": tally.posts,
-        "post nothing": tally.posts_nothing,
-        "are deleted": tally.deleted,
-        "are ignored": tally.ignored,
-        "are malformed": tally.malformed_count,
+        ("posts", "post"): tally.posts,
+        ("posts nothing", "post nothing"): tally.posts_nothing,
+        ("is deleted", "are deleted"): tally.deleted,
+        ("is ignored", "are ignored"): tally.ignored,
+        ("is malformed", "are malformed"): tally.malformed_count,
     }
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    told = ", ".join(counted(count, *what) for what, count in counts.items() if count)
     currencies = ", ".join(f"{code} ({count})" for code, count in tally.currencies.most_common(8))
     yield Finding(
-        Level.OK, f"{collection}: of {tally.total} documents {told}" + (f"; currencies {currencies}" if currencies else "")
+        Level.OK,
+        f"{collection}: of {counted(tally.total, 'document')} {told}" + (f"; currencies {currencies}" if currencies else ""),
     )
     for (name, reason), paths in sorted(tally.malformed.items(), key=lambda item: -len(item[1])):
         yield Finding(
             Level.LEFT_OUT,
-            f"{collection}: {len(paths)} of {tally.total} documents are malformed: {name} {reason}, such as {paths[0]}",
+            f"{collection}: {len(paths)} of {counted(tally.total, 'document is', 'documents are')} malformed: {name}"
+            f" {reason}, such as {paths[0]}",
             f"correct them in your app, or rename the field in balance/adapter.py ({kind}); until then they are in no balance",
         )
     if tally.malformed_count == tally.total:
@@ -218,22 +224,24 @@ def _of_kind(kind: Kind, collection: str, tally: Tally) -> Iterator[Finding]:
     if tally.mismatches:
         yield Finding(
             _if_many(len(tally.mismatches), tally),
-            f"{collection}: the splits of {len(tally.mismatches)} documents do not add up to their amount,"
-            f" such as {tally.mismatches[0]}",
+            f"{collection}: the splits of {counted(len(tally.mismatches), 'document')} do not add up to their amount, such as"
+            f" {tally.mismatches[0]}",
             "the splits count; look whether the app means something else by its amount",
         )
     if tally.strangers:
         path, uid = tally.strangers[0]
         yield Finding(
             _if_many(len({path for path, _ in tally.strangers}), tally),
-            f"{collection}: {len(tally.strangers)} debts are of users that are no members of their group,"
+            f"{collection}: {counted(len(tally.strangers), 'debt is', 'debts are')} of users that are no members of"
+            " their group,"
             f" such as {uid!r} in {path}",
             "fine for members that have left; else the adapter takes something else for a uid",
         )
     if tally.homeless:
         yield Finding(
             _if_many(len(tally.homeless), tally),
-            f"{collection}: {len(tally.homeless)} documents name a group that does not exist, such as {tally.homeless[0]}",
+            f"{collection}: {counted(len(tally.homeless), 'document names', 'documents name')} a group that does not exist,"
+            f" such as {tally.homeless[0]}",
             "fine for deleted groups; else GROUPS_COLLECTION or the adapter's groupId is wrong",
         )
 
@@ -250,7 +258,8 @@ def _of_unit(settings: Settings, collection: str, tally: Tally) -> Iterator[Find
     if is_minor and fractions:
         yield Finding(
             Level.ERROR,
-            f"{collection}: AMOUNT_UNIT is minor, but {len(fractions)} of {len(amounts)} amounts have fractions,"
+            f"{collection}: AMOUNT_UNIT is minor, but {len(fractions)} of"
+            f" {counted(len(amounts), 'amount has', 'amounts have')} fractions,"
             f" such as {fractions[0]}",
             "set AMOUNT_UNIT=major in .env, or have the adapter convert them: else balances are wrong a hundredfold",
         )

@@ -20,7 +20,7 @@ from balance.documents.sources import Kind
 from scripts.deployed import applied_at
 from scripts.diagnosis.findings import Finding, Level
 from scripts.diagnosis.sample import Sample
-from scripts.output import moment
+from scripts.output import counted, moment
 
 PATIENCE = timedelta(minutes=15)
 """How late a record may be: events take seconds, a new trigger minutes."""
@@ -41,7 +41,8 @@ def look(firestore: Firestore, settings: Settings, sample: Sample) -> Iterator[F
     if not found and not any(balance.fields for balance in stored):
         yield Finding(
             Level.NOTE,
-            f"none of {len(sample.chosen)} groups has a balance or a record: nothing is deployed, or no event has come",
+            f"none of {counted(len(sample.chosen), 'group')} has a balance or a record: nothing is deployed, or no"
+            " event has come",
             "deploy them (docs/deploy.md); once an expense has been changed, look again",
         )
         return
@@ -49,7 +50,8 @@ def look(firestore: Firestore, settings: Settings, sample: Sample) -> Iterator[F
     if not found:
         yield Finding(
             Level.NOTE,
-            f"none of {len(sample.chosen)} groups has a record of an event: no document was changed after its group's balance",
+            f"none of {counted(len(sample.chosen), 'group')} has a record of an event: no document was changed after"
+            " its group's balance",
             "change an expense and run `balance show GROUP`: without a record within a minute the triggers do not run",
         )
         return
@@ -71,13 +73,15 @@ def _of_balances(settings: Settings, sample: Sample, stored: list[Snapshot]) -> 
     if conditions[Condition.NEWER]:
         yield Finding(
             Level.ERROR,
-            f"{conditions[Condition.NEWER]} of {len(stored)} balances were written by newer code than this checkout's",
+            f"{conditions[Condition.NEWER]} of {counted(len(stored), 'balance was', 'balances were')} written by newer"
+            " code than this checkout's",
             "use the checkout that was deployed, or finish the roll-back (docs/rollout.md)",
         )
     elif conditions[Condition.CURRENT] < len(stored):
-        yield Finding(Level.WARNING, f"of {len(stored)} balances {told}", "run `balance backfill`")
+        yield Finding(Level.WARNING, f"of {counted(len(stored), 'balance')} {told}", "run `balance backfill`")
     else:
-        yield Finding(Level.OK, f"all {len(stored)} balances are current")
+        all_of_them = "the balance is" if len(stored) == 1 else f"all {len(stored):,} balances are"
+        yield Finding(Level.OK, f"{all_of_them} current")
 
 
 def _of_records(settings: Settings, found: list[Snapshot]) -> Iterator[Finding]:
@@ -118,7 +122,9 @@ def _of_silence(layout: Layout, sample: Sample, records: dict[str, Snapshot | No
     if silent:
         yield Finding(
             Level.ERROR,
-            f"{len(silent)} documents were written after the newest record of their group, such as {silent[0]}: no event came",
+            f"{counted(len(silent), 'document was', 'documents were')} written after the newest record of the group,"
+            f" such as {silent[0]}:"
+            " no event came",
             "see whether the triggers are deployed and may be invoked (deploy/README.md), then run `balance verify --repair`",
         )
 

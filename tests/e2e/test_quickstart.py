@@ -87,6 +87,6 @@ def test_five_minutes_lead_to_a_balance(tmp_path: Path, monkeypatch: pytest.Monk
         printed = [line.rstrip() for line in shown.splitlines()]
         for line in TEXT[TEXT.index("group          lisbon") :].partition("```")[0].splitlines():
             assert not line.strip() or line == "..." or line.rstrip() in printed, line
-        assert "posts" not in sh(block("sh", "balance doctor"), app, **variables)
+        assert "expenses: of 1 document 1 posts; currencies EUR (1)" in sh(block("sh", "balance doctor"), app, **variables)
         assert "`balance verify`" in TEXT
         assert "groups\t1\ttrue" in sh("balance verify", app, **variables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -68,6 +69,29 @@ def test_what_cannot_be_run_is_explained(arguments: list[str], environment: dict
     assert done.returncode == code, done.stderr
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "moves"), [("--firestore-port", 0), ("--firestore-port", -1), ("--admin-port", 0), ("--runner-port", 0)]
+)
+def test_a_port_in_use_is_told_in_one_line(option: str, moves: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serve(option, str(port + moves), "--", "true")
+    # Without --admin-port that of Firestore's HTTP side is the next one.
+    named = "--admin-port" if moves else option
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"port {port} is in use" in line
+    assert line.endswith(named)
+
+
+def test_the_addresses_are_one_block_whose_first_line_says_what_is_served() -> None:
+    done = serve("--project", "demo-x", "--", "true")
+    first, *rows = [line.split("  ") for line in done.stderr.splitlines() if "  " in line]
+    assert [cell.strip() for cell in first if cell] == ["serving", str(NOTES), "project demo-x"]
+    assert [row[0] for row in rows] == ["firestore", "its admin", "runner", "tell_environment"]
+    assert all(next(cell.strip() for cell in row[1:] if cell).startswith("http://127.0.0.1:") for row in rows)
 
 
 @dataclass

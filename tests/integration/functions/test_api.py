@@ -17,8 +17,10 @@ from balance.documents import balances
 from balance.documents.balances import VERSION
 from balance.documents.settings import Settings
 from balance.functions import api as api_module
-from balance.operations import log
-from balance.operations.budgets import MAX_AT_ONCE
+from balance.functions import instance
+from balance.operations import includes, log
+from balance.operations.budgets import MAX_AT_ONCE, ReadBudgets
+from balance.operations.room import Room
 from emulator.faults import Fault
 from scripts.unsigned_token import unsigned_token
 from tests.integration.callers import ReadApi, read_api
@@ -707,6 +709,92 @@ def test_who_causes_too_many_reads_waits_and_nobody_else_does(make: Callable[...
     assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert api.get("/groups/g1/explain?from=bo&to=ana&pageSize=5", "bo").status_code == 200
     assert api.counters().count("throttled") == 2
+
+
+def many(api: ReadApi) -> list[str]:
+    """Groups with stored balances of ana's, in order."""
+    groups = [f"g{number}" for number in range(7)]
+    for number, group in enumerate(groups):
+        api.group(group, "ana", "bo")
+        api.expense(group, "ana", {"bo": number + 1})
+        api.rebuild(group)
+    return groups
+
+
+@pytest.mark.parametrize("path", ["/balances", "/balances?pageSize=5", "/totals"])
+def test_large_balances_are_read_few_at_a_time(api: ReadApi, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    many(api)
+    api.forget()
+    whole = api.get(path).json
+    assert api.rpcs()["BatchGetDocuments"] == 1
+    monkeypatch.setattr(api_module, "_LISTS", Room(api_module.PORTION_BYTES + api_module.MAX_PAGE_BYTES, wait_s=0.0))
+    _, size_bytes = instance.firestore().get_within(["groups/g6/metadata/balance"], 1)
+    monkeypatch.setattr(api_module, "PORTION_BYTES", size_bytes * 5 // 2)  # for two of them
+    api.forget()
+    assert api.get(path).json == whole
+    assert api.rpcs()["BatchGetDocuments"] == (3 if "5" in path else 4)
+    assert api.get(path).json == whole, "there is as much room as before"
+
+
+def test_more_large_lists_than_there_is_room_for_wait_or_are_told_to_come_again(
+    api: ReadApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(api)
+    monkeypatch.setattr(api_module, "_LISTS", Room(api_module.PORTION_BYTES + api_module.MAX_PAGE_BYTES, wait_s=0.0))
+    with api_module._LISTS.share() as another:
+        another.take(1)
+        for path in ("/balances", "/totals"):
+            response = api.get(path)
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert api.get("/groups/g0/balance").status_code == 200
+    assert api.get("/balances").status_code == 200
+
+
+def test_the_first_documents_are_got_as_far_as_they_fit(api: ReadApi) -> None:
+    paths = [f"groups/{group}" for group in many(api)]
+    database = instance.firestore()
+    found, size_bytes = database.get_within(paths, 1_000_000)
+    assert [snapshot.path for snapshot in found] == paths
+    assert database.get_within([], 1) == ([], 0)
+    for limit in (1, size_bytes // 7, size_bytes // 2, size_bytes - 1):
+        some, _ = database.get_within(paths, limit)
+        assert 1 <= len(some) < 7
+        assert [snapshot.path for snapshot in some] == paths[: len(some)]
+    missing, _ = database.get_within(["groups/none", *paths], 1_000_000)
+    assert (missing[0].fields, len(missing)) == (None, 8)
+
+
+def test_what_asking_for_writes_reads_is_charged(make: Callable[..., ReadApi], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(includes, "WAIT_S", 0.0)
+    api = make(READS_PER_MINUTE="100")
+    api_module._budgets_of.cache_clear()
+    api.group("g1", "ana", "bo")
+    api.rebuild("g1")
+    api.expense("g1", "ana", {"bo": 1}, name="e1")
+    statuses = []
+    for _ in range(60):
+        statuses.append(api.get("/groups/g1/balance?includes=expenses/e1@latest").status_code)
+        if statuses[-1] != 200:
+            break
+    # The document now, before and at the write, the balance and the record: five reads; and what is left may be overdrawn.
+    assert statuses[-1] == 429
+    assert 100 / 5 <= len(statuses) <= 100 / 5 + 3
+    assert api.get("/groups/g1/balance").status_code == 200, "a stored balance is free"
+
+
+def test_what_an_explanation_read_is_charged_though_it_failed(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets = ReadBudgets(100, clock=lambda: 0.0)
+    budgets.charge("ana", 98)
+    monkeypatch.setattr(api_module, "_budgets_of", lambda _: budgets)
+    api.group("g1", "ana", "bo")
+    for number in range(5):
+        api.expense("g1", "ana", {"bo": 1}, name=f"e{number}")
+    # Each of its four attempts reads a document, and then the stream breaks.
+    rules = [Fault("RunQuery", grpc.StatusCode.UNAVAILABLE, moment="within")]
+    api.server.within(lambda: api.server.faults.replace(rules))
+    assert api.get("/groups/g1/explain?from=bo&to=ana").status_code == 503
+    api.server.within(lambda: api.server.faults.replace([]))
+    assert api.get("/groups/g1/explain?from=bo&to=ana").status_code == 429
 
 
 def test_a_list_tells_which_groups_were_not_read_for_want_of_budget(make: Callable[..., ReadApi]) -> None:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from balance.database.retry import Retry
 from balance.documents.balances import VERSION
 from balance.documents.outcome import Outcome
 from balance.documents.sources import Kind
@@ -226,6 +227,59 @@ def test_a_delete_is_no_proof_of_a_later_life_that_the_snapshot_holds(api: ReadA
     process(again)
     answer = ask(api, f"{E1}@latest")
     assert (answer["includes"], owed(answer)) == ({f"{E1}@latest": True}, 0)
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+@pytest.mark.parametrize("last", [{"deletedAt": datetime(2026, 3, 1, tzinfo=UTC)}, {"splits": []}])
+def test_the_delete_of_what_posted_nothing_is_in_with_its_last_version(
+    api: ReadApi, last: dict[str, Any], rebuilt: bool
+) -> None:
+    """Such a delete moves no money, and leaves no record."""
+    process(write(api, fields()))
+    emptied = write(api, fields(**last))
+    if rebuilt:
+        api.rebuild("g1")
+    deleted = write(api, None)
+    assert ask(api, f"{E1}@latest")["includes"] == {f"{E1}@latest": rebuilt}, "the last version is not in before its event"
+    process(emptied)
+    assert process(deleted) == [Outcome.NO_CHANGE] * bool(effect(deleted, instance.bookkeeper().settings).deltas)
+    answer = ask(api, f"{E1}@latest")
+    assert (answer["includes"], owed(answer)) == ({f"{E1}@latest": True}, 0)
+
+
+def test_the_delete_of_a_malformed_document_is_in_once_its_fault_is_gone(api: ReadApi) -> None:
+    process(write(api, fields(currency="???")))
+    api.rebuild("g1")
+    deleted = write(api, None)
+    assert ask(api, f"{E1}@latest")["includes"] == {f"{E1}@latest": False}
+    process(deleted)
+    assert ask(api, f"{E1}@latest")["includes"] == {f"{E1}@latest": True}
+
+
+def test_the_delete_of_a_document_that_was_moved_away_is_in_with_the_move(api: ReadApi) -> None:
+    api.group("g2", "ana", "bo")
+    api.rebuild("g2")
+    process(write(api, fields()))
+    moved = write(api, fields(groupId="g2"))
+    deleted = write(api, None)
+    assert ask(api, f"{E1}@latest")["includes"] == {f"{E1}@latest": False}
+    process(moved)
+    assert ask(api, f"{E1}@latest")["includes"] == {f"{E1}@latest": True}
+    assert ask(api, f"{E1}@latest", group="g2")["includes"] == {f"{E1}@latest": False}
+    process(deleted)
+    assert ask(api, f"{E1}@latest", group="g2")["includes"] == {f"{E1}@latest": True}
+
+
+def test_a_gap_proves_no_delete(api: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = write(api, fields(), "expenses/e3")
+    monkeypatch.setenv("BALANCE_UPDATES", "off")
+    process(live)
+    process(write(api, fields(deletedAt=datetime.now(UTC)), "expenses/e3"))
+    write(api, None, "expenses/e3")
+    settings = instance.bookkeeper().settings
+    asked = includes.parse(["expenses/e3@latest"], settings.layout, "g1", datetime.now(UTC))
+    found = includes.wait(instance.firestore(), settings, "g1", asked, Retry(attempts=1))
+    assert found.held == frozenset()
 
 
 def test_a_group_without_detail_is_asked_like_any_other(api: ReadApi) -> None:

@@ -22,6 +22,7 @@ from balance.functions import tasks
 from balance.operations.backfill import Filled, Step
 from balance.operations.reconcile import State, check
 from emulator.engine import SECOND_US
+from scripts.aliases import Project
 from scripts.cli import main
 from scripts.source import parameters
 from tests.integration.deployment import Deployment, deployment, expense
@@ -172,7 +173,7 @@ def test_parameters_come_from_the_files_of_the_firebase_cli(
     assert stored["balancesByCurrency"]["USD"]["a"]["netBalance"] == 250
     assert main(["backfill", "--param", "AMOUNT_UNIT=cents"]) == 2
     assert "AMOUNT_UNIT" in capsys.readouterr().err
-    assert parameters(tmp_path, "demo-test", {}, emulated=False)["GROUPS_COLLECTION"] == "clubs"
+    assert parameters(tmp_path, Project("demo-test"), {}, emulated=False)["GROUPS_COLLECTION"] == "clubs"
 
 
 def test_without_a_folder_of_functions_nothing_is_read(

@@ -257,6 +257,25 @@ def test_names_that_look_like_ours_and_code_of_another_version_are_told(app: Dep
     assert not any(name in text for text in warnings for name in ("MY_OWN", "BALANCE_FALLBACK", "RECORD_TTL"))
 
 
+def test_what_env_local_shadows_is_told_and_no_value(
+    app: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    healthy(app)
+    (tmp_path / "firebase.json").write_text(json.dumps({"functions": [{"codebase": "balance", "source": "functions"}]}))
+    subprocess.run([BALANCE, "package", str(tmp_path / "functions")], check=True, capture_output=True)
+    (tmp_path / "functions" / ".env").write_text("RECORD_TTL_DAYS=9\nSERVICE_ACCOUNT=secret@x\nEPOCH=0\n")
+    (tmp_path / "functions" / ".env.local").write_text(
+        "RECORD_TTL_DAYS=7\nSERVICE_ACCOUNT=another@x\nEPOCH=0\nMAX_INSTANCES=10\n"
+    )
+    command = [BALANCE, "doctor", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    (told,) = [finding["finding"] for finding in found if ".env.local" in finding["finding"]]
+    assert told.startswith("RECORD_TTL_DAYS, SERVICE_ACCOUNT: emulators take the value of .env.local instead of that of .env")
+    assert "secret" not in done.stdout + done.stderr
+    assert done.returncode == Exit.WRONG
+
+
 # The project's own APIs.
 
 DATABASE = "/v1/projects/my-app/databases/(default)"

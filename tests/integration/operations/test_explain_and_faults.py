@@ -57,6 +57,17 @@ def test_nothing_to_explain_is_told(app: Deployment, capsys: pytest.CaptureFixtu
     assert "there is no group 'atlantis'" in capsys.readouterr().err
 
 
+def test_who_has_nothing_to_do_with_the_group_is_named(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    app.write("expenses/dinner", expense("lisbon", "ana", "USD", bo=30, left=5))
+    for users, stranger in ((["bo", "zed"], "zed"), (["zed"], "zed"), (["zed", "bo"], "zed")):
+        assert main(["explain", "lisbon", *users]) == Exit.WRONG
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"'{stranger}' is no member of lisbon" in err
+    assert main(["explain", "lisbon", "bo", "left"]) == Exit.DONE, "who has left the group may still owe"
+    assert main(["explain", "lisbon", "bo", "chidi"]) == Exit.DONE, "a member without a document is even"
+
+
 def test_faults_are_told_by_reason_with_an_example(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     app.keeper.rebuild("lisbon")
     assert main(["faults"]) == Exit.DONE

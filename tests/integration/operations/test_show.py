@@ -138,6 +138,17 @@ def test_a_group_without_balance_and_a_group_that_is_not_there(app: Deployment, 
     assert main(["show", "a/b"]) == 2
 
 
+@pytest.mark.parametrize("wrong", ["EXPENSES_COLLECTION=expenditures", "EXPENSES_COLLECTION=groups/{groupId}/expenditures"])
+def test_a_collection_that_does_not_exist_is_told(app: Deployment, capsys: pytest.CaptureFixture[str], wrong: str) -> None:
+    app.write("expenses/dinner", expense("lisbon", "ana", "USD", chidi=1))
+    app.write("settlements/of-others", {"groupId": "porto", "payerId": "a", "payeeId": "b", "amount": 1, "currency": "USD"})
+    assert main(["show", "lisbon"]) == 0
+    assert "there is no document" not in capsys.readouterr().err
+    assert main(["show", "lisbon", "--param", wrong]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "there is no document" in line]
+    assert told == [f"there is no document in {wrong.partition('=')[2]}: is EXPENSES_COLLECTION right?"]
+
+
 @pytest.mark.parametrize(
     "balance",
     [

@@ -87,6 +87,17 @@ def test_all_who_wait_on_a_silent_connection_go_on_together(app: Deployment, pro
     assert proxy.accepted == 2
 
 
+def test_who_would_wait_longer_goes_on_when_somebody_else_has_found_out(
+    app: Deployment, proxy: SilentProxy, database: Directory
+) -> None:
+    proxy.silence()
+    with ThreadPoolExecutor(1) as pool:
+        patient = pool.submit(database.get, ["groups/g"], timeout_s=60.0)
+        Retry().run(lambda: database.get(["groups/g"]))
+        with pytest.raises(TransientError):
+            patient.result(timeout=10.0)
+
+
 def test_a_commit_whose_answer_does_not_come_is_found_out_about(
     app: Deployment, proxy: SilentProxy, database: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cloudevents.conversion import to_structured
+from cloudevents.http import CloudEvent
 from functions_framework._http import create_server
 
 from balance.documents.sources import Kind
@@ -139,6 +141,56 @@ def test_a_groups_event_that_pubsub_pushes_is_unwrapped(monkeypatch: pytest.Monk
     sent = {"data": pushed(data, headers("groups/g ")), "headers": {"content-type": "application/json"}}
     assert application("on_group_created").test_client().post("/", **sent).status_code == 200
     assert calls == [(data, "event-1")]
+
+
+def structured(data: bytes, **more: Any) -> bytes:
+    """The same event in one JSON object, as the library of CloudEvents writes it."""
+    known = {"id": "event-9", "source": "s", "type": "t", "time": "2026-03-01T12:00:00Z", "specversion": "1.0"}
+    attributes = {"datacontenttype": "application/protobuf"} | known | more
+    return to_structured(CloudEvent(attributes, data))[1]
+
+
+IN_ONE_OBJECT = {"content-type": "application/cloudevents+json; charset=utf-8"}
+
+
+def test_an_event_in_structured_mode_reaches_the_trigger_with_its_time(handled: Handled) -> None:
+    assert Trigger("on_expense_written").deliver(structured(BODY), IN_ONE_OBJECT) == 200
+    assert handled == [(Kind.EXPENSE, BODY, "event-9", WRITTEN)]
+
+
+def test_a_groups_event_in_structured_mode_reaches_the_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(triggers, "handle_group", lambda data, **rest: calls.append((data, rest["event_id"])))
+    sent = {"data": structured(BODY), "headers": IN_ONE_OBJECT}
+    assert application("on_group_deleted").test_client().post("/", **sent).status_code == 200
+    assert calls == [(BODY, "event-9")]
+
+
+@pytest.mark.parametrize(
+    ("more", "reached", "time"),
+    [
+        ({"data": {"value": {}}}, {"value": {}}, WRITTEN),
+        ({"data_base64": "eyJ2YWx1ZSI6e319", "datacontenttype": "application/json"}, {"value": {}}, WRITTEN),
+        ({"data_base64": "eyJ2YWx1ZSI6e319", "datacontenttype": "application/protobuf"}, b'{"value":{}}', WRITTEN),
+        ({}, b"", WRITTEN),
+        ({"time": None}, b"", None),
+        ({"time": 5}, b"", None),
+        ({"time": "yesterday"}, b"", None),
+    ],
+)
+def test_what_an_event_in_structured_mode_holds(
+    handled: Handled, more: dict[str, Any], reached: object, time: datetime | None
+) -> None:
+    event = {"id": "event-9", "source": "s", "type": "t", "time": "2026-03-01T12:00:00Z", "specversion": "1.0"}
+    assert Trigger("on_expense_written").deliver(json.dumps(event | more).encode(), IN_ONE_OBJECT) == 200
+    assert handled == [(Kind.EXPENSE, reached, "event-9", time)]
+
+
+@pytest.mark.parametrize("fault", [{"specversion": []}, {"id": 5}, {"id": None}, {"extensions": 5}, {"data_base64": 5}])
+def test_what_is_no_cloud_event_in_structured_mode_is_refused(handled: Handled, fault: dict[str, Any]) -> None:
+    sent = {"id": "event-9", "source": "s", "type": "t", "specversion": "1.0", "document": "x"} | fault
+    assert Trigger("on_expense_written").deliver(json.dumps(sent).encode(), IN_ONE_OBJECT) == 400
+    assert handled == []
 
 
 @pytest.mark.parametrize(

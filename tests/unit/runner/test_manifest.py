@@ -219,3 +219,11 @@ def test_later_dotenv_files_come_first(tmp_path: Path) -> None:
     (tmp_path / ".env.other").write_text("A=9\n")
     (tmp_path / ".env.local").write_text("C=3\n")
     assert dotenv.load(tmp_path, "demo-x") == {"A": "1", "B": "2", "C": "3"}
+
+
+def test_what_env_local_shadows_is_told_by_name_and_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=1\nB=1\nC=1\nD=1\n")
+    (tmp_path / ".env.demo-x").write_text("B=2\n")
+    assert dotenv.shadowed(tmp_path, "demo-x") == {}
+    (tmp_path / ".env.local").write_text("A=2\nB=1\nC=1\nE=1\n")
+    assert dotenv.shadowed(tmp_path, "demo-x") == {"A": ".env", "B": ".env.demo-x"}

@@ -115,5 +115,5 @@ def test_a_wrong_call_is_refused_and_says_what_is_wrong(
 
 
 def test_functions_are_not_copied_onto_themselves(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["package", str(ROOT)]) == Exit.WRONG
+    assert main(["package", str(ROOT)]) == Exit.REFUSED
     assert "this repository itself" in capsys.readouterr().err

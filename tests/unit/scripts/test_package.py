@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.cli import main
+from scripts.exits import Exit
 from scripts.package import deployed_files
 from scripts.source import ADAPTER, ROOT
 
@@ -54,7 +55,9 @@ def test_an_adapter_that_lags_behind_is_told(tmp_path: Path, capsys: pytest.Capt
     assert f"lacks {name}:" in capsys.readouterr().err
 
 
-def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "index.js").touch()
-    assert main(["package", str(tmp_path)]) == 1
+    for folder, fault in ((tmp_path, "holds no functions.yaml"), (tmp_path / "index.js", "is no folder"), (ROOT, "itself")):
+        assert main(["package", str(folder)]) == Exit.REFUSED
+        assert fault in capsys.readouterr().err
     assert files(tmp_path) == {"index.js"}
