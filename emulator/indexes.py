@@ -85,13 +85,14 @@ class Indexes:
 
     def check(self, query: PreparedQuery) -> None:
         """FAILED_PRECONDITION, with the index that is missing, unless there are indexes for the query."""
-        if not query.collection_id:
-            return  # it can be about names only
+        if not query.collection_id or query.served_by is self:
+            return  # it can be about names only, or was asked before
         scope = COLLECTION_GROUP if query.all_descendants else COLLECTION
         for need in query.index_needs():
             missing = self._missing(query.collection_id, scope, need)
             if missing is not None:
                 raise RpcError(grpc.StatusCode.FAILED_PRECONDITION, missing)
+        query.served_by = self
 
     def _missing(self, collection: str, scope: str, need: IndexNeed) -> str | None:
         """What is to be said about the index that is missing; None if none is."""

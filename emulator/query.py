@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -146,6 +147,17 @@ class PreparedQuery:
         # "If empty, all fields are returned."
         self._selected = [parse_field_path(field.field_path) for field in query.select.fields]
         self.equalities = string_equalities(query)
+        # Whoever found that it has the indexes that this query needs, so that nobody looks again.
+        self.served_by: object | None = None
+
+    def with_value(self, value: Any) -> PreparedQuery:
+        """The same query with another value, of the same type, in its one comparison, a range. Nothing is checked again."""
+        assert isinstance(self._where, _Condition)
+        assert self._where.op in _RANGES
+        other = copy(self)
+        other._where = replace(self._where, value=value)
+        other._matches = _compiled(other._where)
+        return other
 
     def run(self, candidates: Iterable[Any]) -> list[Any]:
         """Those of the documents of its collections that the query finds, in its order; whole ones."""

@@ -62,6 +62,7 @@ def _remove(firestore: Firestore, settings: Settings, group_id: str, paths: list
 
 
 def _paths(firestore: Firestore, settings: Settings, group_id: str) -> Iterator[str]:
+    """The balance first: without its records it would count redelivered events twice, should the group come back."""
     layout = settings.layout
     balance = layout.balance(group_id)
     collection = balance.rpartition("/")[0]

@@ -545,4 +545,70 @@ MUTANTS = (
         ),
         worlds=("two documents, nightly check",),
     ),
+    Mutant(
+        "reconcile-without-margin",
+        "the nightly check takes the server's time in a record for that of its commit",
+        (
+            Edit(
+                "operations.reconcile",
+                "firestore.query(query, read_time=now), settings, group_id, history.as_of)",
+                "firestore.query(query, read_time=now), settings, group_id, history.as_of + timedelta(minutes=1))",
+            ),
+        ),
+        killed_by=(29, 156, 259),
+    ),
+    Mutant(
+        "fault-read-outside",
+        "a fault is settled by a read of its document outside the transaction",
+        (
+            Edit(
+                "protocol.faults",
+                "[*beside, *(suspect.source for suspect in suspects), *(layout.fault(group_id, it.source) for it in suspects)]",
+                "[*beside, *(layout.fault(group_id, it.source) for it in suspects)]",
+            ),
+            Edit(
+                "protocol.faults",
+                "present, stored = read[len(beside) : -len(suspects)], read[-len(suspects) :]",
+                "present, stored = attempt._firestore.get([it.source for it in suspects]), read[-len(suspects) :]",
+            ),
+        ),
+        worlds=("malformed, healed",),
+    ),
+    Mutant(
+        "future-as-of-stands",
+        "a rebuild does not overwrite a balance whose asOf is a time to come",
+        (Edit("protocol.rebuild", "as_of < stored_as_of <= stored.read_time", "as_of < stored_as_of"),),
+        worlds=("asOf bent into the future",),
+    ),
+    Mutant(
+        "orphan-backwards",
+        "what is left of a deleted group is removed in reverse order: the records before the balance",
+        (
+            Edit(
+                "operations.orphans",
+                "paths = list(_paths(firestore, settings, orphan.group_id))",
+                "paths = list(_paths(firestore, settings, orphan.group_id))[::-1]",
+            ),
+        ),
+        tests=(
+            "tests/integration/operations/test_verify.py::test_what_is_removed_half_way_has_lost_its_balance_before_its_records",
+        ),
+    ),
+    Mutant(
+        "backfill-skips-the-future",
+        "a backfill takes a balance whose asOf is a time to come for current",
+        (
+            Edit(
+                "operations.backfill",
+                "from dataclasses import dataclass\n",
+                "from dataclasses import dataclass, replace\nfrom datetime import timedelta\n",
+            ),
+            Edit(
+                "operations.backfill",
+                "judge(stored, group_id, settings, group)",
+                "judge(replace(stored, read_time=stored.read_time + timedelta(days=3650)), group_id, settings, group)",
+            ),
+        ),
+        tests=("tests/integration/operations/test_backfill.py::test_a_balance_of_a_time_to_come_is_rebuilt",),
+    ),
 )

@@ -50,7 +50,7 @@ SMALL_DOCUMENT_BYTES = 8_600
 _SMALL = (Edit("documents.balances", "MAX_DOCUMENT_BYTES = 1_048_576", f"MAX_DOCUMENT_BYTES = {SMALL_DOCUMENT_BYTES}"),)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Product:
     """One copy of the package: those of its modules that a schedule uses."""
 
@@ -125,9 +125,9 @@ class Editor(importlib.abc.MetaPathFinder):
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         package, _, module = fullname.partition(".")
-        edits = [edit for edit in self._edits if edit.module == module]
-        if package != "balance" or not edits:
+        if package != "balance":
             return None
+        edits = tuple(edit for edit in self._edits if edit.module == module)
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         assert spec is not None
         assert spec.origin is not None
@@ -136,7 +136,7 @@ class Editor(importlib.abc.MetaPathFinder):
 
 
 class _EditingLoader(importlib.machinery.SourceFileLoader):
-    def __init__(self, fullname: str, path: str, edits: Sequence[Edit]) -> None:
+    def __init__(self, fullname: str, path: str, edits: tuple[Edit, ...]) -> None:
         super().__init__(fullname, path)
         self._edits = edits
 
@@ -148,5 +148,11 @@ class _EditingLoader(importlib.machinery.SourceFileLoader):
         return source
 
     def get_code(self, fullname: str) -> Any:
-        # Not the base class's: it would use, or write, the cached byte code of the unedited file.
-        return compile(self.get_source(fullname) or "", self.path, "exec", dont_inherit=True)
+        # Not the base class's: it would use, or write, the cached byte code of the unedited file. Copies have most modules in
+        # common, and compiling takes most of the time of making one.
+        return _compiled(self.get_source(fullname) or "", self.path)
+
+
+@cache
+def _compiled(source: str, path: str) -> Any:
+    return compile(source, path, "exec", dont_inherit=True)

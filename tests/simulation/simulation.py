@@ -103,6 +103,8 @@ class Event:
     change: Change
     source: str
     was_lost: bool = False
+    known: dict[Product, tuple[Any, Any]] = field(default_factory=dict)
+    """To each copy of the product: the event as first delivered, and its effect."""
 
 
 class Simulation:
@@ -558,8 +560,15 @@ class Simulation:
         if event.source.startswith("groups/") and event.source.count("/") == 1:
             group = event.source.split("/")[1]
             return [keeper.group_deleted(group) if event.change.after is None else keeper.group_created(group)]
-        delivered = self._source_event(event, process.product, id_, time_us)
-        results: list[Any] = keeper.process(delivered, process.product.events.effect(delivered, keeper.settings))
+        copy = process.product
+        known = None if self.profile.real_codec else event.known.get(copy)
+        if known is None:
+            delivered = self._source_event(event, copy, id_, time_us)
+            known = event.known[copy] = (delivered, copy.events.effect(delivered, keeper.settings))
+        else:
+            # The documents, and so what the change does, are the same in each delivery.
+            delivered = replace(known[0], event_id=id_, time=to_time(time_us))
+        results: list[Any] = keeper.process(delivered, known[1])
         return results
 
     def _source_event(self, event: Event, copy: Product, id_: str, time_us: int) -> Any:

@@ -17,7 +17,7 @@ from google.api_core.exceptions import from_grpc_status
 from emulator.errors import RpcError
 from emulator.query import PreparedQuery
 from tests.simulation.product import Product
-from tests.simulation.values import Reader, to_time
+from tests.simulation.values import EPOCH, Reader, to_time
 
 DATABASE = "projects/demo/databases/(default)"
 ROOT = f"{DATABASE}/documents/"
@@ -33,6 +33,10 @@ def codec(product: Product) -> Any:
 def prepared(product: Product, query: Any) -> PreparedQuery:
     """The engine's form of a query; most are asked again and again, in every schedule."""
     request = codec(product).query_request(query)
+    if query.where is not None and isinstance(query.where[2], datetime) and query.where[2] != EPOCH:
+        # Asked with another time each time.
+        template = prepared(product, replace(query, where=(*query.where[:2], EPOCH)))
+        return template.with_value(request.structured_query.where.field_filter.value)
     return PreparedQuery(request.parent, request.structured_query)
 
 
@@ -89,8 +93,8 @@ class Translator:
             return self._product.firestore.Snapshot(path, None, None, read_time)
         if self._decodes:
             return self._decoded(document, read_time)
-        version, created = self._reader.version(document), self._reader.created(document)
-        return self._product.firestore.Snapshot(path, *version, read_time, created)
+        fields, updated, created, _ = self._reader.read(document)
+        return self._product.firestore.Snapshot(path, fields, updated, read_time, created)
 
     def _decoded(self, document: Any, read_time: datetime) -> Any:
         snapshot = self._codec.snapshot(document, self._product.sdk.to_timestamp(read_time))

@@ -61,34 +61,37 @@ class Reader:
     """Reads each stored document once, for all who want to know what it holds: it never changes."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, Fields, datetime]] = {}
+        self._known: dict[int, tuple[Fields, datetime, datetime, Any]] = {}
 
     def fields(self, document: Any) -> Fields:
         """Its fields."""
-        return self._read(document)[1]
+        return self.read(document)[0]
 
     def version(self, document: Any) -> tuple[Fields, datetime]:
         """Its fields and its update time."""
-        _, fields, update_time = self._read(document)
-        return fields, update_time
+        return self.read(document)[:2]
 
     def created(self, document: Any) -> datetime:
         """When it came into being."""
-        return time_of(document.create_time)
+        return self.read(document)[2]
 
-    def _read(self, document: Any) -> tuple[Any, Fields, datetime]:
+    def read(self, document: Any) -> tuple[Fields, datetime, datetime, Any]:
+        """Its fields, its update time, its create time, and the document itself, which keeps its id from another."""
         known = self._known.get(id(document))
         if known is None:
-            # With the document itself, which keeps its id from being given to another.
-            known = self._known[id(document)] = (document, fields_of(document), time_of(document.update_time))
+            updated, created = document.update_time, document.create_time
+            update_time = time_of(updated)
+            create_time = update_time if created == updated else time_of(created)
+            known = self._known[id(document)] = (fields_of(document), update_time, create_time, document)
         return known
 
 
 def shuffled(value: Any, random: Random) -> Any:
     """A copy with every map in some order."""
     if isinstance(value, dict):
-        names = sorted(sorted(value), key=lambda _: random.random())
-        return {name: shuffled(value[name], random) for name in names}
+        draw = random.random
+        places = {name: draw() for name in sorted(value)}
+        return {name: shuffled(value[name], random) for name in sorted(places, key=places.__getitem__)}
     if isinstance(value, list):
         return [shuffled(inner, random) for inner in value]
     return value

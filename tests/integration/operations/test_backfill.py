@@ -91,6 +91,15 @@ def test_what_is_current_is_left_alone_and_what_is_not_is_rebuilt(app: Deploymen
     assert all(is_true(app, f"g000{index}") for index in range(7))
 
 
+def test_a_balance_of_a_time_to_come_is_rebuilt(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    old_groups(app, 1)
+    assert run(capsys)[0] == 0
+    app.set_balance("g0000", {**app.balance("g0000"), "asOf": datetime(2035, 1, 1, tzinfo=UTC)})
+    code, summary, _ = run(capsys)
+    assert (code, summary["rebuilt"], summary["were"]) == (0, 1, {"corrupt": 1})
+    assert is_true(app, "g0000")
+
+
 def test_a_dry_run_writes_nothing_and_says_what_would_be_done(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     old_groups(app, 3)
     app.server.within(app.server.databases.statistics.reset)

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from balance.database.firestore import TransientError
+from balance.database.firestore import Firestore, Retried, Transaction, TransientError
 from balance.database.retry import ONCE
 from balance.documents.balances import VERSION
 from balance.functions import nightly
@@ -178,6 +178,36 @@ def test_a_group_that_came_back_keeps_what_it_has(app: Deployment) -> None:
     app.group("g01")
     assert not orphans.remove(app.database, app.settings, orphan)
     assert app.balance("g01")
+
+
+class Ended(Retried):
+    """A database whose process ends after so many transactions."""
+
+    def __init__(self, database: Firestore, transactions: int) -> None:
+        super().__init__(database)
+        self._left = transactions
+
+    def begin(self, *, retry_of: bytes = b"") -> Transaction:
+        if not self._left:
+            raise KeyboardInterrupt
+        self._left -= 1
+        return super().begin(retry_of=retry_of)
+
+
+def test_what_is_removed_half_way_has_lost_its_balance_before_its_records(app: Deployment) -> None:
+    # A balance without its records would count a redelivered event twice, should the group come back.
+    (group,) = fleet(app, 1)
+    batch = app.client.batch()
+    for number in range(301):
+        batch.set(app.client.document(f"groups/{group}/balanceEvents/{number}"), {"source": "expenses/x"})
+    batch.commit()
+    app.client.document(f"groups/{group}").delete()
+    app.clock.advance(hours=1)
+    (orphan,) = orphans.find(app.database, app.settings)
+    with pytest.raises(KeyboardInterrupt):
+        orphans.remove(Ended(app.database, 1), app.settings, orphan)
+    assert 0 < len(app.client.collection(f"groups/{group}/balanceEvents").get()) < 302
+    assert not app.client.document(f"groups/{group}/metadata/balance").get().exists
 
 
 def test_help_names_every_state(capsys: pytest.CaptureFixture[str]) -> None:
