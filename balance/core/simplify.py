@@ -64,8 +64,11 @@ def suggest(nets: Mapping[str, int]) -> tuple[Transfer, ...]:
 def _is_one_block(debts: list[int], claims: list[int]) -> bool:
     """Whether no proper subset of these members sums to zero: a quick answer for most groups."""
     few, many = (debts, claims) if len(debts) < len(claims) else (claims, debts)
-    # A zero-sum subset and its complement come together; one of them leaves out the first of the many.
-    return set(_subset_sums(few)[1:]).isdisjoint(_subset_sums(many[1:]))
+    # Two halves, so that neither has many subsets: some of the many go over, with the other sign.
+    moved = (len(many) - len(few)) // 2
+    half = few + [-amount for amount in many[:moved]]
+    # A zero-sum subset and its complement come together; one of them leaves out the first of the other half.
+    return set(_subset_sums(half)[1:]).isdisjoint(_subset_sums(many[moved + 1 :]))
 
 
 def _subset_sums(amounts: Iterable[int]) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Final, NamedTuple, TypeGuard
 
 from balance import adapter
 from balance.core.ledger import Posting
@@ -173,18 +173,58 @@ def is_deleted(fields: Fields) -> bool | None:
 
 
 def _expense(group_id: str, fields: Fields, unit: Unit) -> Transaction:
-    paid_by, splits = fields.get("paidBy"), fields.get("splits")
+    return _plain_expense(group_id, fields, unit) or _any_expense(group_id, fields, unit)
+
+
+def _plain_expense(group_id: str, fields: Fields, unit: Unit) -> Transaction | None:
+    """What nearly every expense posts; None for one that must be looked at more closely, or has a fault.
+
+    With one payer, and shares that are whole and not negative, only the payer's net is above zero: the matching comes to what
+    each share says. Most of a recalculation's time is spent here, so nothing is asked but whether all is like that.
+    """
+    payer, currency, splits = fields.get("paidBy"), fields.get("currency"), fields.get("splits")
+    if type(payer) is not str or type(currency) is not str or type(splits) is not list or len(splits) > MAX_SPLITS:
+        return None
+    code = currency.upper() if currency.isascii() else currency
+    minor_per_unit = scale(code, unit)
+    if minor_per_unit is None or not 0 < len(payer) <= _SHORT_ID or payer[0] == "_":
+        return None
+    postings = []
+    total_minor = 0
+    try:
+        amount = fields["amount"]
+        kind = type(amount)
+        if kind is not float and kind is not int:
+            return None
+        amount_minor = round(amount * minor_per_unit)
+        # Up to 15 digits no two decimals share a float: when the integer converts back, it is what the document says.
+        if amount_minor / minor_per_unit != amount or not -MAX_AMOUNT_MINOR <= amount_minor <= MAX_AMOUNT_MINOR:
+            return None
+        for split in splits:
+            uid, amount = split["uid"], split["amount"]
+            kind = type(amount)
+            if kind is not float and kind is not int:
+                return None
+            share_minor = round(amount * minor_per_unit)
+            if share_minor / minor_per_unit != amount or not 0 <= share_minor <= MAX_AMOUNT_MINOR:
+                return None
+            if type(uid) is not str or not 0 < len(uid) <= _SHORT_ID or uid[0] == "_":
+                return None
+            total_minor += share_minor
+            if share_minor and uid != payer:
+                postings.append(_new(Posting, (uid, payer, code, share_minor)))
+    except (TypeError, KeyError, ValueError, OverflowError):  # no maps, no such fields, NaN, infinity
+        return None
+    return Transaction(group_id, tuple(postings), bool(splits) and total_minor != amount_minor)
+
+
+def _any_expense(group_id: str, fields: Fields, unit: Unit) -> Transaction:
+    paid_by = fields.get("paidBy")
     if "paidBy" in fields and not isinstance(paid_by, str | list):
         raise _Fault("paidBy", "is neither a string nor a list")
     payer = None if isinstance(paid_by, list) else _uid(fields, "paidBy")
     currency, minor_per_unit = _currency(fields, unit)
     amount_minor = _amount(fields, "amount", minor_per_unit)
-    if payer is not None and isinstance(splits, list):
-        plain = _plain_postings(payer, currency, splits, minor_per_unit)
-        if plain is not None:
-            postings, total_minor = plain
-            return Transaction(group_id, postings, bool(splits) and total_minor != amount_minor)
-
     uids, shares = _shares(fields, "splits", minor_per_unit)
     payers, paid = ([payer], [sum(shares)]) if payer is not None else _shares(fields, "paidBy", minor_per_unit)
     if not shares:
@@ -199,38 +239,6 @@ def _expense(group_id: str, fields: Fields, unit: Unit) -> Transaction:
         nets[uid] -= share_minor
     owed = [Posting(debtor, creditor, currency, owed_minor) for debtor, creditor, owed_minor in match_nets(nets)]
     return Transaction(group_id, tuple(owed), sum(shares) != amount_minor)
-
-
-def _plain_postings(
-    payer: str, currency: str, splits: list[Any], minor_per_unit: int
-) -> tuple[tuple[Posting, ...], int] | None:
-    """What nearly every expense posts, and the sum of its splits; None for an expense that must be looked at more closely.
-
-    With one payer, and shares that are whole and not negative, only the payer's net is above zero: the matching comes to what
-    each share says. Most of a recalculation's time is spent here, so nothing is asked but whether all is like that.
-    """
-    if len(splits) > MAX_SPLITS:
-        return None
-    postings = []
-    total_minor = 0
-    try:
-        for split in splits:
-            uid, amount = split["uid"], split["amount"]
-            kind = type(amount)
-            if kind is not float and kind is not int:
-                return None
-            share_minor = round(amount * minor_per_unit)
-            # Up to 15 digits no two decimals share a float: when the integer converts back, it is what the document says.
-            if share_minor / minor_per_unit != amount or not 0 <= share_minor <= MAX_AMOUNT_MINOR:
-                return None
-            if type(uid) is not str or not 0 < len(uid) <= _SHORT_ID or uid[0] == "_":
-                return None
-            total_minor += share_minor
-            if share_minor and uid != payer:
-                postings.append(_new(Posting, (uid, payer, currency, share_minor)))
-    except (TypeError, KeyError, ValueError, OverflowError):  # no maps, no such fields, NaN, infinity
-        return None
-    return tuple(postings), total_minor
 
 
 _new = tuple.__new__  # a third of the time of calling Posting

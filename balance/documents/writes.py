@@ -7,6 +7,7 @@ rebuild's snapshot, is the write, never the delivery.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cached_property
 
 from balance.documents.layout import document_key
 
@@ -22,7 +23,7 @@ class Held(Enum):
     ASK = "a delete near the snapshot's time: the snapshot itself must be asked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceWrite:
     """One committed write of a source document.
 
@@ -34,7 +35,7 @@ class SourceWrite:
     update_time: datetime
     deleted_at: datetime | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The id of its record: the same for every delivery of this write, another for every other write."""
         if self.deleted_at is None:

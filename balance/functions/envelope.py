@@ -23,6 +23,7 @@ from cloudevents.exceptions import GenericException
 
 from balance.protocol.events import Body
 
+_REQUIRED = ("ce-id", "ce-source", "ce-type")
 _KEPT_BYTES = 2_048
 _SECRET = ("authorization", "cookie", "x-serverless-authorization")
 _NAME = re.compile(rb"projects/[^/]+/databases/[^/]+/documents/([^\x00-\x1f\x22\x5c]+)")
@@ -65,6 +66,8 @@ def opened(raw: Raw) -> Delivery:
     headers, body = {name.lower(): value for name, value in raw.headers.items()}, raw.body
     if "ce-id" not in headers and (pushed := _pushed(body)) is not None:
         headers, body = pushed
+    if _is_plain(headers):
+        return Delivery(headers["ce-id"], _time(headers.get("ce-time")), body)
     try:
         event = from_http(_Event, headers, body, _text_as_json)
     except (GenericException, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -72,6 +75,19 @@ def opened(raw: Raw) -> Delivery:
     if not isinstance(event_id := event.get("id"), str):
         raise NotAnEvent(f"this is no CloudEvent: its id is {event_id!r}")
     return Delivery(event_id, _time(event.get("time")), event.get_data() or b"")
+
+
+def _is_plain(headers: Mapping[str, str]) -> bool:
+    """Whether an event is one as Firestore sends them: all that there is to parsing it is taking its id and its body.
+
+    The library takes a sixth of an event's time to say the same. It parses whatever differs, and says what is wrong.
+    """
+    return (
+        headers.get("content-type") == "application/protobuf"
+        and headers.get("ce-specversion") == "1.0"
+        and all(name in headers for name in _REQUIRED)
+        and "ce-extensions" not in headers  # an attribute that the library takes for its own
+    )
 
 
 @dataclass(frozen=True, slots=True)

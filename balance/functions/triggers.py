@@ -146,7 +146,8 @@ async def _processed(keeper: Bookkeeper, event: SourceEvent, consequences: Effec
 
 
 def _log_result(event: SourceEvent, result: Result, started: float) -> None:
-    lag = result.committed_at - event.written_at if result.committed_at and event.written_at else None
+    written_at = event.written_at
+    lag = result.committed_at - written_at if result.committed_at and written_at else None
     log(
         "WARNING" if result.outcome is Outcome.FAULT else "INFO",
         f"{event.source}: {result.outcome} in group {result.group_id}",

@@ -19,6 +19,9 @@ what is added on the way. Source: https://cloud.google.com/logging/quotas"""
 
 _MAX_TEXT = 8 * 1024
 
+_as_json = json.JSONEncoder(default=str).encode
+"""In ASCII: no text, however broken, may make a log entry fail, and with it the event that it is about."""
+
 _lock = Lock()
 
 _SPAN = re.compile(r"\w+/(\d+);o=[01]")
@@ -55,10 +58,9 @@ def log(severity: Severity, message: str, **fields: Any) -> None:
     entry's field `cut` says of which fields, and how many characters of JSON each had.
     """
     entry = {"severity": severity, "message": message, **{name: value for name, value in fields.items() if value is not None}}
-    # In ASCII: no text, however broken, may make a log entry fail, and with it the event that it is about.
-    line = json.dumps(entry, default=str)
+    line = _as_json(entry)
     if len(line) > MAX_ENTRY_CHARACTERS:
-        line = json.dumps(_cut(entry), default=str)
+        line = _as_json(_cut(entry))
     output = sys.stdout
     context = _execution.get()
     if context is not None:
@@ -85,7 +87,7 @@ def _cut(entry: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     lengths: dict[str, int] = {}
     for name, value in entry.items():
-        length = len(json.dumps(value, default=str))
+        length = len(_as_json(value))
         if length <= _MAX_TEXT:
             kept[name] = value
             continue

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from google.events.cloud.firestore_v1 import DocumentEventData
@@ -41,7 +42,7 @@ class Version:
     update_time: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceEvent:
     """One change of a source document, as delivered."""
 
@@ -61,7 +62,7 @@ class SourceEvent:
         except MissingTime:
             return None
 
-    @property
+    @cached_property
     def write(self) -> SourceWrite:
         """The write that this event tells of; raises MissingTime."""
         version = self.after or self.before

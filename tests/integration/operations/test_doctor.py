@@ -184,12 +184,12 @@ def test_strangers_mismatches_and_documents_without_a_group_are_told(
     told = "\n".join(found[Level.NOTE])
     assert "'zoe' in expenses/stranger" in told
     assert "do not add up to their amount, such as expenses/sum" in told
-    assert "name a group that does not exist, such as expenses/nowhere" in told
+    assert "1 document names a group that does not exist, such as expenses/nowhere" in told
     for _ in range(5):
         app.expense("atlantis", "a", "USD", b=1)
     code, found = doctor(capsys)
     assert code == Exit.WRONG
-    assert "name a group that does not exist" in "\n".join(found[Level.WARNING])
+    assert "6 documents name a group that does not exist" in "\n".join(found[Level.WARNING])
 
 
 def test_members_of_another_shape_are_told(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
