@@ -24,8 +24,12 @@ between the same two, it and t could be merged, and x be solved in fewer). It di
 without t, so it would be preferred to T, which is the preferred one. Hence the suggestion for y is T without t, whichever
 suggestion t is paid, and the others stay exactly as they were.
 
-Above EXACT_LIMIT, members are matched along their cumulative sums while there is no sign of anything shorter; that is stable
-too. Otherwise the shortest of three simple solutions is taken, and a payment may then change the others (ADR 5).
+Above EXACT_LIMIT members, opposite nets are cancelled. When no more than EXACT_LIMIT are left, the cancelled pairs and the
+canonical solution of the rest are the fewest transfers, too. So each payment makes the list shorter, though it may change other
+suggestions: when what is left of a member is the opposite of somebody's net.
+
+Otherwise members are matched along their cumulative sums while there is no sign of anything shorter; that is stable. Where
+there is one, the shortest of three simple solutions is taken; then a payment may change the others, or leave as many (ADR 5).
 """
 
 from bisect import bisect_left, insort
@@ -36,7 +40,7 @@ from itertools import accumulate
 from balance.core.matching import Transfer, match
 
 EXACT_LIMIT = 16
-"""Up to this many members who are not at zero, the suggestions are provably the fewest; above, a good heuristic."""
+"""Up to this many members who are neither at zero nor cancelled by an opposite net, the suggestions are provably the fewest."""
 
 
 def suggest(nets: Mapping[str, int]) -> tuple[Transfer, ...]:
@@ -51,14 +55,36 @@ def suggest(nets: Mapping[str, int]) -> tuple[Transfer, ...]:
     claims = [nets[uid] for uid in creditors]
     left_over_minor = sum(claims) - sum(debts)
     assert not left_over_minor, f"nets must sum to zero, these sum to {left_over_minor} minor units"
-    if len(debts) + len(claims) > EXACT_LIMIT:
+    if len(debts) + len(claims) <= EXACT_LIMIT:
+        return _exact(debtors, debts, creditors, claims)
+    opposite = _opposite(debts, claims)
+    if len(debts) + len(claims) - 2 * len(opposite) > EXACT_LIMIT:
         return _short(debtors, debts, creditors, claims)
+    cancelled = [Transfer(debtors[i], creditors[j], debts[i]) for i, j in opposite]
+    owing = sorted(set(range(len(debts))).difference([i for i, _ in opposite]))
+    owed = sorted(set(range(len(claims))).difference([j for _, j in opposite]))
+    rest = _exact(
+        [debtors[i] for i in owing], [debts[i] for i in owing], [creditors[j] for j in owed], [claims[j] for j in owed]
+    )
+    return tuple(sorted([*cancelled, *rest]))
+
+
+# ---------------------------------------------------------------------------------------------- exact, up to EXACT_LIMIT
+
+
+def _exact(debtors: list[str], debts: list[int], creditors: list[str], claims: list[int]) -> tuple[Transfer, ...]:
+    """The canonical solution with the fewest transfers, for at most EXACT_LIMIT members."""
     if len(debts) < 2 or len(claims) < 2 or _is_one_block(debts, claims):
         return tuple(match(debtors, debts, creditors, claims))
     return _fewest(debtors, debts, creditors, claims)
 
 
-# ---------------------------------------------------------------------------------------------- exact, up to EXACT_LIMIT
+def _opposite(debts: list[int], claims: list[int]) -> list[tuple[int, int]]:
+    """Debtors and creditors with opposite nets, by their indexes; of more than can be cancelled, the first ones."""
+    waiting: dict[int, list[int]] = {}
+    for j in reversed(range(len(claims))):
+        waiting.setdefault(claims[j], []).append(j)
+    return [(i, waiting[debt].pop()) for i, debt in enumerate(debts) if waiting.get(debt)]
 
 
 def _is_one_block(debts: list[int], claims: list[int]) -> bool:
@@ -80,7 +106,7 @@ def _subset_sums(amounts: Iterable[int]) -> list[int]:
 
 
 def _fewest(debtors: list[str], debts: list[int], creditors: list[str], claims: list[int]) -> tuple[Transfer, ...]:
-    """The canonical solution with the fewest transfers, built as the theory says."""
+    """The canonical solution of members who are more than one block, built as the theory says."""
     blocks = _Blocks(debts, claims)
     search = _PartitionSearch(blocks.useful())
     number = blocks.most(blocks.everybody)

@@ -64,7 +64,7 @@ _QueryPb = types.RunQueryRequest.pb()
 
 def profile() -> Profile:
     """What each writer writes: four groups of four users."""
-    drawn, _ = draw(Random(0))
+    drawn, _ = draw(Random(0), later=Random(0))
     return replace(
         drawn,
         groups=4,

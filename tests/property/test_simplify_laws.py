@@ -266,6 +266,43 @@ def test_paying_in_any_order_leaves_the_other_suggestions_as_they_were(nets: tup
             assert set(suggest(left)) == expected
 
 
+def opposites(nets: tuple[int, ...]) -> Counter[int]:
+    """How many debtors have the opposite of a creditor's net, by amount."""
+    return Counter(-net for net in nets if net < 0) & Counter(net for net in nets if net > 0)
+
+
+def with_opposites(random: Random, rest: int) -> tuple[int, ...]:
+    """Nets of more than EXACT_LIMIT members, of whom no more than `rest` are left when opposite nets are cancelled."""
+    nets = list(random_nets(random, rest))
+    own = [abs(net) for net in nets if net]
+    while members_not_at_zero(by_uid(tuple(nets))) <= EXACT_LIMIT or random.random() < 0.8:
+        amount = random.choice([*own, 1, 60, random.randrange(1, 10_000)])
+        nets += [amount, -amount]
+    random.shuffle(nets)
+    return tuple(nets)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_suggestions_of_large_groups_are_the_fewest_when_opposite_nets_leave_few_members(seed: int) -> None:
+    random = Random(seed)
+    for _ in range(200):
+        nets = with_opposites(random, random.randint(2, 8))
+        cancelled = opposites(nets)
+        left = Counter(net for net in nets if net) - cancelled - Counter({-amount: n for amount, n in cancelled.items()})
+        expected = cancelled.total() + fewest(tuple(sorted(left.elements())))
+        assert len(suggest(by_uid(nets))) == expected, (seed, nets)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_payment_makes_the_list_shorter_when_opposite_nets_leave_few_members(seed: int) -> None:
+    random = Random(seed)
+    for _ in range(40):
+        group = by_uid(with_opposites(random, EXACT_LIMIT))
+        suggestions = suggest(group)
+        for transfer in suggestions:
+            assert len(suggest(paid(group, transfer))) == len(suggestions) - 1, (seed, group, transfer)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_paying_one_suggestion_leaves_the_others_as_they_were_up_to_the_exact_limit(seed: int) -> None:
     random = Random(seed)
@@ -298,8 +335,7 @@ def test_paying_one_suggestion_leaves_the_others_as_they_were_in_large_groups_of
 @given(nets=any_nets)
 @settings(deadline=None, max_examples=100)
 def test_suggestions_are_never_more_than_when_opposite_nets_cancel(nets: tuple[int, ...]) -> None:
-    debts, claims = Counter(-net for net in nets if net < 0), Counter(net for net in nets if net > 0)
-    pairs, members = (debts & claims).total(), members_not_at_zero(by_uid(nets))
+    pairs, members = opposites(nets).total(), members_not_at_zero(by_uid(nets))
     assert len(suggest(by_uid(nets))) <= pairs + max(members - 2 * pairs - 1, 0)
 
 

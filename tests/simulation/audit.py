@@ -1,6 +1,7 @@
 """What stands in the database, and what is wrong with it by the auditor's judgement."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -49,6 +50,8 @@ class Audit:
         self._read = read
         self._rules = Rules(EXPONENTS, profile.minor_units, profile.nested)
         self._later_rules = Rules(LATER_EXPONENTS, profile.minor_units, profile.nested)
+        self.later_fingerprint: str | None = None
+        """Of the rules that a deployment's parameters change to, while the version stays."""
         self.documents: dict[str, Any] = {}
         """By path, as stored."""
         self._collections: dict[str, dict[str, Any]] = {}
@@ -70,7 +73,7 @@ class Audit:
             self.documents[path] = collection[path] = document
 
     def rules(self, version: int) -> Rules:
-        """The rules of a version of the code."""
+        """The rules of a version of the code; what other parameters decide counts as the next version here."""
         return self._rules if version <= VERSION else self._later_rules
 
     def collection(self, collection_id: str) -> list[tuple[str, Any]]:
@@ -92,11 +95,11 @@ class Audit:
         if known is not None:
             return known[1]
         fields = self._read(document)
-        version = _version(fields)
+        version = self._version(fields)
         if version == 0:
             return _STALE
         try:
-            stored = auditor.check_balance(group, fields, self.rules(version))
+            stored = replace(auditor.check_balance(group, fields, self.rules(version)), version=version)
         except Discrepancy as error:
             raise Discrepancy(f"the balance of {group}: {error}") from None
         if stored.detail != "pairs" and not self._profile.small_documents:
@@ -118,8 +121,8 @@ class Audit:
             )
         for other in together:
             record = other.after if "/balanceEvents/" in other.name else None
-            if record is not None and _version(self._read(record)) != version:
-                raise Discrepancy(f"the balance of {group} is of version {version}, but its record of another")
+            if record is not None and self._version(self._read(record)) != self._version(is_now):
+                raise Discrepancy(f"the balance of {group} is of version {version}, but its record of another, or other rules")
 
     def check(self, group: str, stored: StoredBalance, *, with_faults: bool = True) -> None:
         """Raises Discrepancy when a balance is not what the documents say, by the rules of the version that wrote it."""
@@ -190,6 +193,13 @@ class Audit:
             update_time = time_of(self.documents[key[1]].update_time)
             if data["since"] != update_time:
                 raise Discrepancy(f"the fault of {key[1]} is since {data['since']}, not {update_time}")
+
+    def _version(self, fields: Fields) -> int:
+        """The version of the code that wrote something, by which it is to be judged."""
+        rules = fields.get("rules")
+        fingerprint = rules.partition(":")[2] if isinstance(rules, str) else None
+        is_later = fingerprint is not None and fingerprint == self.later_fingerprint
+        return _version(fields) + (is_later and _version(fields) == VERSION)
 
     def _read_all(self, version: int) -> dict[str, Reading]:
         """What every expense and settlement says, by path."""

@@ -260,6 +260,32 @@ MUTANTS = (
         worlds=("older and newer rules, rebuild",),
     ),
     Mutant(
+        "other-rules-added-to",
+        "a delta is added to a balance by other rules",
+        (Edit("documents.judgement", 'return "" if theirs == mine else', 'return "" if theirs else'),),
+        worlds=("other parameters",),
+    ),
+    Mutant(
+        "parameters-no-rules",
+        "the parameters do not count as rules",
+        (Edit("documents.rules", "[*_parameters(settings), *_sources(adapter)]", "_sources(adapter)"),),
+        worlds=("other parameters", "other parameters, rebuild"),
+    ),
+    Mutant(
+        "record-of-other-rules",
+        "a rebuild adds what a record of other rules says",
+        (Edit("documents.records", "(self.version, self.rules) == mine", "self.version == VERSION"),),
+        worlds=("other parameters, rebuild",),
+    ),
+    Mutant(
+        "fault-under-other-rules",
+        "a fault that comes or goes leaves a balance by other rules, with a wrong count, as it was",
+        (Edit("protocol.faults", "if more and balance.fields is not None:", "if False:"),),
+        tests=(
+            "tests/integration/protocol/test_protocol.py::test_a_fault_that_goes_under_a_balance_of_other_code_marks_it_stale",
+        ),
+    ),
+    Mutant(
         "faults-by-event-order",
         "a fault is set by the event, not by the document's present state",
         (
@@ -479,7 +505,7 @@ MUTANTS = (
         "balance-not-missed",
         "a rebuild does not notice that the balance that stood at its snapshot is gone",
         (Edit("protocol.rebuild", "if stood.fields is not None and stored.fields is None:", "if False:"),),
-        worlds=("balance and records deleted by hand, rebuild",),
+        worlds=("records and balance deleted by hand, rebuild",),
     ),
     Mutant(
         "gap-read-outside",

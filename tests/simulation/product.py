@@ -62,6 +62,7 @@ class Product:
     outcome: Any
     reconcile: Any
     retry: Any
+    rules: Any
     sdk: Any
     settings: Any
     sources: Any
@@ -70,7 +71,7 @@ class Product:
 
 _PACKAGES = {
     "database": ("firestore", "retry", "sdk"),
-    "documents": ("changes", "outcome", "settings", "sources", "writes"),
+    "documents": ("changes", "outcome", "rules", "settings", "sources", "writes"),
     "protocol": ("bookkeeper", "events"),
     "operations": ("reconcile",),
 }
@@ -88,7 +89,7 @@ def product(*, later: bool = False, new_rules: bool = False, small: bool = False
 
 
 @cache
-def settings_of(copy: Product, *, nested: bool = False, minor_units: bool = False, epoch: int = 0) -> Any:
+def settings_of(copy: Product, *, nested: bool = False, minor_units: bool = False, epoch: int = 0, currencies: str = "") -> Any:
     """The product's settings, as from a deployment's environment."""
     parent = "groups/{groupId}/" if nested else ""
     return copy.settings.from_environment(
@@ -97,6 +98,7 @@ def settings_of(copy: Product, *, nested: bool = False, minor_units: bool = Fals
             "SETTLEMENTS_COLLECTION": f"{parent}settlements",
             "AMOUNT_UNIT": "minor" if minor_units else "major",
             "EPOCH": str(epoch),
+            "CURRENCIES": currencies,
         }
     )
 

@@ -105,7 +105,9 @@ class Profile:
     """Reading a group's history takes long."""
     roll: Roll
     new_rules: bool
-    """The later version understands a currency more."""
+    """What is launched later understands a currency more."""
+    by_parameter: bool
+    """That currency is a parameter of the deployment: the code's version stays, only the rules are others."""
     loses_events: bool
     switches_off: bool
     expires: bool
@@ -141,8 +143,11 @@ class Profile:
         return self.loses_events or self.reinstalls
 
 
-def draw(random: Random) -> tuple[Profile, Chaos]:
-    """The profile and the faults of a schedule."""
+def draw(random: Random, later: Random) -> tuple[Profile, Chaos]:
+    """The profile and the faults of a schedule.
+
+    What was added later is drawn from a stream of its own, so that the schedules without it stay as they were.
+    """
 
     def chance(probability: float) -> bool:
         return random.random() < probability
@@ -170,7 +175,8 @@ def draw(random: Random) -> tuple[Profile, Chaos]:
         slow=chance(0.15),
         slow_queries=storm or chance(0.2),
         roll=roll,
-        new_rules=roll is not Roll.NONE and chance(0.4),
+        new_rules=(new_rules := roll is not Roll.NONE and chance(0.4)),
+        by_parameter=new_rules and later.random() < 0.5,
         loses_events=chance(0.1),
         switches_off=switches_off,
         expires=chance(0.15),

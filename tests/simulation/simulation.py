@@ -28,7 +28,7 @@ from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
 from tests.simulation.database import Network, SimulatedFirestore
 from tests.simulation.hands import Hands
-from tests.simulation.product import LATER_VERSION, SMALL_DOCUMENT_BYTES, Edit, Product, product, settings_of
+from tests.simulation.product import LATER_CURRENCY, LATER_VERSION, SMALL_DOCUMENT_BYTES, Edit, Product, product, settings_of
 from tests.simulation.profile import DAY_US, HOUR_US, MINUTE_US, SECOND_US, START_US, Roll, draw
 from tests.simulation.scheduler import Scheduler, Signal, kill
 from tests.simulation.translation import DATABASE, ROOT
@@ -86,6 +86,7 @@ class Process:
     name: str
     product: Product
     updates_on: bool
+    is_later: bool
     keeper: Any = None
     firestore: Any = None
     is_alive: bool = True
@@ -103,8 +104,8 @@ class Event:
     change: Change
     source: str
     was_lost: bool = False
-    known: dict[Product, tuple[Any, Any]] = field(default_factory=dict)
-    """To each copy of the product: the event as first delivered, and its effect."""
+    known: dict[tuple[Product, Any], tuple[Any, Any]] = field(default_factory=dict)
+    """To each copy of the product and its settings: the event as first delivered, and its effect."""
 
 
 class Simulation:
@@ -114,7 +115,7 @@ class Simulation:
         self.seed = seed
         self.random = Random(seed)
         self.edits = edits
-        self.profile, self.chaos = draw(self.random)
+        self.profile, self.chaos = draw(self.random, later=Random(f"later {seed}"))
         self.scheduler = Scheduler(START_US, grain_us=10_000 if self.profile.coarse_clock else 1)
         self._print = trace
         self.log: Log | None = None if trace is None else self._trace
@@ -138,7 +139,7 @@ class Simulation:
         self.violation: Exception | None = None
         self.updates_on = True
         self.is_later = False
-        """Which version is launched."""
+        """Which version, or which rules, are launched."""
         self.was_gone: set[str] = set()
         """Groups that did not exist at some time."""
         self.tampered: set[str] = set()
@@ -268,7 +269,7 @@ class Simulation:
         self._switch(on=True)
         if self.profile.roll is Roll.OUT:
             for process in self.processes:
-                if process.product.version != LATER_VERSION:
+                if not process.is_later:
                     process.is_retired = True
             if not self._available():
                 self._launch()
@@ -328,13 +329,25 @@ class Simulation:
     def _launch(self) -> None:
         self._launched += 1
         profile = self.profile
-        copy = product(later=self.is_later, new_rules=profile.new_rules, small=profile.small_documents, edits=self.edits)
-        process = Process(f"{'later' if self.is_later else 'process'}-{self._launched}", copy, self.updates_on)
+        is_later, by_parameter = self.is_later, self.is_later and profile.by_parameter
+        copy = product(
+            later=is_later and not by_parameter, new_rules=profile.new_rules, small=profile.small_documents, edits=self.edits
+        )
+        settings = settings_of(
+            copy,
+            nested=profile.nested,
+            minor_units=profile.minor_units,
+            epoch=self.epoch,
+            currencies=f"{LATER_CURRENCY}:2" if by_parameter else "",
+        )
+        if by_parameter:
+            self.audit.later_fingerprint = copy.rules.current(settings).fingerprint
+        process = Process(f"{'later' if is_later else 'process'}-{self._launched}", copy, self.updates_on, is_later)
         firestore = SimulatedFirestore(self.network, copy, partial(self._die, process), lambda: process.is_alive)
         process.firestore = firestore
         process.keeper = copy.bookkeeper.Bookkeeper(
             firestore,
-            settings_of(copy, nested=profile.nested, minor_units=profile.minor_units, epoch=self.epoch),
+            settings,
             updates_on=lambda: process.updates_on,
             retry=copy.retry.Retry(sleep=self._sleep_s, jitter=self.random.random),
             start=partial(self._start_job, process),
@@ -429,7 +442,7 @@ class Simulation:
     def _roll_back(self) -> None:
         self.is_later = False
         for process in list(self.processes):
-            if process.product.version == LATER_VERSION:
+            if process.is_later:
                 self._die(process)
         if not self._available():
             self._launch()
@@ -561,10 +574,10 @@ class Simulation:
             group = event.source.split("/")[1]
             return [keeper.group_deleted(group) if event.change.after is None else keeper.group_created(group)]
         copy = process.product
-        known = None if self.profile.real_codec else event.known.get(copy)
+        known = None if self.profile.real_codec else event.known.get((copy, keeper.settings))
         if known is None:
             delivered = self._source_event(event, copy, id_, time_us)
-            known = event.known[copy] = (delivered, copy.events.effect(delivered, keeper.settings))
+            known = event.known[copy, keeper.settings] = (delivered, copy.events.effect(delivered, keeper.settings))
         else:
             # The documents, and so what the change does, are the same in each delivery.
             delivered = replace(known[0], event_id=id_, time=to_time(time_us))

@@ -68,7 +68,8 @@ def test_every_kind_of_danger_occurs() -> None:
     profiles = [simulation.profile for simulation in simulations]
     for flag in (
         *("nested", "minor_units", "small_documents", "real_codec", "optimistic", "coarse_clock", "slow", "slow_queries"),
-        *("new_rules", "loses_events", "switches_off", "expires", "tampers", "deletes_groups", "storm", "other_ids", "pauses"),
+        *("new_rules", "by_parameter", "loses_events", "switches_off", "expires", "tampers"),
+        *("deletes_groups", "storm", "other_ids", "pauses"),
     ):
         assert {getattr(profile, flag) for profile in profiles} == {False, True}, flag
     assert {profile.roll for profile in profiles} == set(Roll)

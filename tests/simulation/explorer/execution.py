@@ -49,7 +49,7 @@ from tests.simulation.explorer.world import (
     World,
     Write,
 )
-from tests.simulation.product import Edit, product, settings_of
+from tests.simulation.product import LATER_CURRENCY, Edit, product, settings_of
 from tests.simulation.profile import SECOND_US, START_US
 from tests.simulation.translation import DATABASE, ROOT
 from tests.simulation.values import Reader, to_time
@@ -132,12 +132,17 @@ class Process:
         self.threads: list[Thread] = []
         self.resource = execution.resources("process " + name)
         self.switch = execution.resources("switch of " + name)
-        self.product = copy = product(later=code.is_later, new_rules=code.new_rules, edits=execution.edits)
+        later_version = code.is_later and not code.by_parameter
+        self.product = copy = product(later=later_version, new_rules=code.new_rules, edits=execution.edits)
+        currencies = f"{LATER_CURRENCY}:2" if code.by_parameter else ""
+        settings = settings_of(copy, nested=execution.world.nested, epoch=code.epoch, currencies=currencies)
+        if code.by_parameter:
+            execution.audit.later_fingerprint = copy.rules.current(settings).fingerprint
         self.firestore = ExploredFirestore(execution, name, copy)
         self._execution = execution
         self.keeper = copy.bookkeeper.Bookkeeper(
             self.firestore,
-            settings_of(copy, nested=execution.world.nested, epoch=code.epoch),
+            settings,
             updates_on=self._read_switch,
             retry=copy.retry.Retry(sleep=lambda s: None, jitter=lambda: 0.0),
             start=self._start,

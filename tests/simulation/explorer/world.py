@@ -147,6 +147,8 @@ class Code:
     """The version after this one."""
     new_rules: bool = False
     """The later version understands a currency more."""
+    by_parameter: bool = False
+    """That is a parameter of the deployment: the version stays, only the rules are others."""
     epoch: int = 0
     updates_on: bool = True
 
