@@ -55,7 +55,7 @@ chaos: setup  ## the same attack on real processes: SEED (1), MINUTES (1)
 soak: setup  ## a bad day of the platform: MINUTES (5); prints the longest time to recover from each kind of fault
 	@venv/bin/balance soak --minutes $(or $(MINUTES),5) $(ARGS)
 
-bench: setup  ## every figure of docs/performance.md, measured side by side: about ten minutes
+bench: setup  ## every figure of docs/performance.md, measured side by side: about twelve minutes
 	@$(PY) -m bench $(ARGS)
 
 bench-check: setup  ## the same in short; fails when a ratio is more than a third worse than its target

@@ -16,7 +16,7 @@ sections:
 
 exit codes:
   0  done
-  1  with --check: a ratio is more than a third worse than its target
+  1  with --check: a ratio is more than a third worse than its target, or its guard (guards.py)
   2  called wrongly
 """
 

@@ -10,7 +10,7 @@ from balance.core.money import Unit
 from balance.core.simplify import suggest
 from balance.documents import balances
 from balance.documents.sources import Kind, Transaction, parse
-from bench import gross, workload
+from bench import gross, guards, workload
 from bench.measure import Figure, Report, at_least, at_most, cpu_medians
 
 SECTION = "The core, in memory"
@@ -37,7 +37,7 @@ def _recalculation(report: Report, rounds: int, *, quick: bool) -> None:
         report.add(
             SECTION,
             Figure(name, taken["ours"] * 1e3, "ms"),
-            at_most(f"{name}: ours / a bare loop", taken["ours"] / taken["bare"], 3, guard=5),
+            at_most(f"{name}: ours / a bare loop", taken["ours"] / taken["bare"], 3, guard=guards.BARE_LOOP),
         )
     documents = workload.expenses(300 if quick else 1_000, 50)
     taken = cpu_medians({"ours": lambda: recalculate(documents), "gross": lambda: gross.recalculate(documents)}, 3)
@@ -86,7 +86,7 @@ def _deltas(report: Report, rounds: int) -> None:
         report.add(SECTION, Figure(f"the same with nets and suggestions, {size} members", seconds * 1e6, "us"))
     for size, seconds in cpu_medians(stored, rounds, times=20).items():
         report.add(SECTION, Figure(f"the same on a copy, with the check that it fits, {size} members", seconds * 1e6, "us"))
-    for members, target, guard in ((10, 10, 7), (50, 100, 36)):
+    for members, target in ((10, 10), (50, 100)):
         old = _gross_of(workload.full_ledger(members))
         expense = _expense_of(workload.shares(members))
 
@@ -102,7 +102,9 @@ def _deltas(report: Report, rounds: int) -> None:
         both = cpu_medians(actions, rounds, times=10)
         ratio, sums_ratio = both["gross"] / both["ours"], both["gross sums"] / both["our sums"]
         report.add(SECTION, Figure(f"one event without suggestions, {members} members, gross maps / ours", sums_ratio, "x"))
-        report.add(SECTION, at_least(f"one event, {members} members, gross maps / ours", ratio, target, guard))
+        report.add(
+            SECTION, at_least(f"one event, {members} members, gross maps / ours", ratio, target, guards.GROSS_MAPS[members])
+        )
 
 
 def _event(pairs: Ledger, delta: Ledger, *, settle: bool = True) -> Callable[[], object]:

@@ -13,7 +13,7 @@ import grpc
 from google.cloud.firestore_v1 import types
 
 from balance.database.codec import encode_fields_into
-from bench import workload
+from bench import guards, workload
 from bench.measure import Figure, Report, at_least, at_most
 from bench.servers import PROJECT, Database, Server, all_serving, database, kinds, serving
 
@@ -22,8 +22,7 @@ WARM_UP = 20
 BATCH = 100
 OURS, BEFORE, NOTHING, NOTHING_THREADS, OBVIOUS, NODE = "ours", "before", "nothing", "nothing, threads", "obvious", "node"
 
-_GUARDS = {BEFORE: 1.2, NOTHING_THREADS: 0.3}
-"""On a machine with other work the embedded Firestore, which shares its cores, decides the rates."""
+_RATE_GUARDS = {BEFORE: guards.RATE_OF_BEFORE, NOTHING_THREADS: guards.RATE_OF_THREADS}
 
 _CommitPb = types.CommitRequest.pb()
 _ROOT = f"projects/{PROJECT}/databases/(default)"
@@ -202,22 +201,22 @@ def bursts(report: Report, baseline: str, *, quick: bool) -> None:
                     Figure(f"events handled a second: {name}, {where}", statistics.median(burst.rates), "/s"),
                     Figure(f"CPU time in the function for each event: {name}, {where}", _ms(burst.cpu_s), "ms"),
                 )
-    for spread, where, of_before, of_ceiling, of_obvious, of_node, of_nothing_cpu in (
-        (1, hot, 2.5, 1.0, 5.0, 8.0, 1.8),
-        (groups, spread_out, 2.5, 0.6, 2.0, 3.0, 2.5),
+    for spread, where, of_before, of_ceiling, of_obvious, of_node, of_nothing_cpu, cpu_guard in (
+        (1, hot, 2.5, 1.0, 5.0, 8.0, 1.8, guards.CPU_OF_NOTHING_HOT),
+        (groups, spread_out, 2.5, 0.6, 2.0, 3.0, 2.5, guards.CPU_OF_NOTHING_SPREAD),
     ):
         ours = found[OURS, spread]
         targets = {BEFORE: of_before, NOTHING_THREADS: of_ceiling, OBVIOUS: of_obvious, NODE: of_node}
         for name, target in targets.items():
             if (name, spread) in found:
                 ratio = statistics.median(_ratios(ours.rates, found[name, spread].rates))
-                report.add(BURST, at_least(f"events a second, {where}: ours / {name}", ratio, target, _GUARDS.get(name)))
+                report.add(BURST, at_least(f"events a second, {where}: ours / {name}", ratio, target, _RATE_GUARDS.get(name)))
         cpu_ratio = statistics.median(_ratios(ours.cpu_s, found[NOTHING, spread].cpu_s))
         rate_ratio = statistics.median(_ratios(ours.rates, found[NOTHING, spread].rates))
         report.add(
             BURST,
             Figure(f"events a second, {where}: ours / nothing (the ceiling on an event loop)", rate_ratio, "x"),
-            at_most(f"CPU time in the function, {where}: ours / nothing", cpu_ratio, of_nothing_cpu, guard=12),
+            at_most(f"CPU time in the function, {where}: ours / nothing", cpu_ratio, of_nothing_cpu, guard=cpu_guard),
             Figure(f"RPCs for each event, {where}", statistics.median(ours.rpcs), ""),
             at_most(f"commits for each event, {where}", statistics.median(ours.commits), 0.1, ""),
             at_most(f"redeliveries, {where}", ours.redeliveries, 0, ""),

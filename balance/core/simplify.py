@@ -57,7 +57,7 @@ def suggest(nets: Mapping[str, int]) -> tuple[Transfer, ...]:
     assert not left_over_minor, f"nets must sum to zero, these sum to {left_over_minor} minor units"
     if len(debts) + len(claims) <= EXACT_LIMIT:
         return _exact(debtors, debts, creditors, claims)
-    opposite = _opposite(debts, claims)
+    opposite = [] if set(debts).isdisjoint(claims) else _opposite(debts, claims)
     if len(debts) + len(claims) - 2 * len(opposite) > EXACT_LIMIT:
         return _short(debtors, debts, creditors, claims)
     cancelled = [Transfer(debtors[i], creditors[j], debts[i]) for i, j in opposite]
@@ -81,9 +81,7 @@ def _exact(debtors: list[str], debts: list[int], creditors: list[str], claims: l
 
 def _opposite(debts: list[int], claims: list[int]) -> list[tuple[int, int]]:
     """Debtors and creditors with opposite nets, by their indexes; of more than can be cancelled, the first ones."""
-    waiting: dict[int, list[int]] = {}
-    for j in reversed(range(len(claims))):
-        waiting.setdefault(claims[j], []).append(j)
+    waiting = _holders(claims, 0)
     return [(i, waiting[debt].pop()) for i, debt in enumerate(debts) if waiting.get(debt)]
 
 
