@@ -14,7 +14,7 @@ from tests.simulation.explorer.worlds import SETTLED, SWITCHED, WORLDS, app, exp
 from tests.simulation.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
-MOST_EXECUTIONS = 250
+MOST_EXECUTIONS = 200
 """Of a world that is explored here. The others are left to `make explore`."""
 
 _EDITS = (app(expense(5)), app(expense(1, "e2"), name="app 2"))
