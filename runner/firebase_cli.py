@@ -18,6 +18,9 @@ from typing import Any, Final
 MIN_JAVA: Final = 21
 """`MIN_SUPPORTED_JAVA_MAJOR_VERSION` in commandUtils.js: with an older one the CLI starts no emulator that needs Java."""
 
+MIN_VERSION: Final = (15, 34)
+"""Older ones do not know our functions.yaml, and ask for parameters that have a default: without a terminal they would hang."""
+
 FIRESTORE_ARCHIVE, UI_ARCHIVE = "cloud-firestore-emulator-*.jar", "ui-*.zip"
 DOWNLOAD_S = 900.0
 CONFIGURATION: Final = ".firebase.emulators.json"
@@ -38,6 +41,17 @@ def find(app: Path) -> Path | None:
         return own
     found = shutil.which("firebase")
     return None if found is None else Path(found)
+
+
+def version(cli: Path) -> tuple[int, int] | None:
+    """Which one it is, as its package says; None when it does not."""
+    for folder in cli.resolve().parents:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+            if package["name"] == "firebase-tools":
+                major, minor, *_ = package["version"].split(".")
+                return int(major), int(minor)
+    return None
 
 
 def obstacle_to_official_firestore(cli: Path) -> str | None:

@@ -127,7 +127,7 @@ def backfill(
     _print_summary(summary, tally, as_json=as_json)
     if interrupted:
         goes_on = "run it again" if groups or last is None else f"run it again, or go on with --after {last}"
-        print(f"balance backfill: interrupted; {goes_on}", file=sys.stderr)
+        print(f"balance backfill: interrupted; groups that were under way are not counted; {goes_on}", file=sys.stderr)
         return Exit.INTERRUPTED
     if counts[Step.FAILED] or (groups and counts[Step.GONE]):
         return Exit.WRONG

@@ -32,6 +32,7 @@ import click
 
 from runner import firebase_cli, suite
 from runner.function_server import StartFailed
+from runner.processes import is_free
 from runner.session import CallFailed
 from runner.wiring import FunctionsEmulator, Wiring
 from scripts import source as folders
@@ -68,6 +69,12 @@ def emulators(
     cli = firebase_cli.find(app)
     if cli is None:
         raise Refused("the Firebase CLI is needed, and was not found: `npm install --save-dev firebase-tools` in your app")
+    version, least = firebase_cli.version(cli), firebase_cli.MIN_VERSION
+    if version is not None and version < least:
+        raise Refused(
+            f"{cli} is of version {version[0]}.{version[1]}; {least[0]}.{least[1]} or later is needed:"
+            " `npm install --save-dev firebase-tools@latest` in your app"
+        )
     official = firestore != EMBEDDED and _has_official_firestore(cli, required=firestore == OFFICIAL)
     try:
         named = firebase_cli.read(app / "firebase.json")
@@ -77,6 +84,13 @@ def emulators(
         )
     except firebase_cli.InvalidConfiguration as error:
         raise Refused(str(error)) from None
+    for name in firebase_cli.DEFAULT_PORTS:
+        _, port = firebase_cli.address(named, name)
+        if not is_free(port):
+            raise Refused(
+                f"port {port} is in use: end the program that listens there, or choose another for {name} under"
+                f" `emulators` in {app / 'firebase.json'}"
+            )
     functions = FunctionsEmulator(firebase_cli.url(named, "functions"), project, folder)
     options = suite.Options(
         app=app,

@@ -25,7 +25,7 @@ from balance.database.firestore import Fields
 from balance.documents.sources import members
 from balance.operations.explain import MAX_PAGE_SIZE, Account, read_account
 from balance.operations.explain import as_json as explanation_of
-from scripts import command, output, target
+from scripts import command, deployed, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, User, counted, moment, print_sections, stored
@@ -42,6 +42,7 @@ from scripts.target import Target
 def explain(target: Target, group: str, user: str, other: str | None, names: str | None, as_json: bool) -> int:
     opened = target.open(writes=False)
     opened.check_group_id(group)
+    deployed.check(opened, writes=False, force=False)
     settings = opened.settings
     known = Names.of(opened.firestore, names)
     (found,) = opened.firestore.get([settings.layout.group(group)])

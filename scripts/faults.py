@@ -23,7 +23,7 @@ from rich.console import Console
 from balance.database.firestore import Fields, Query
 from balance.database.retry import Retry
 from balance.operations.fleet import in_parallel
-from scripts import command, target
+from scripts import command, deployed, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, moment, print_sections
@@ -39,6 +39,7 @@ from scripts.target import Opened, Target
 @target.options(writes=False)
 def faults(target: Target, group: str | None, each: bool, workers: int, as_json: bool) -> int:
     opened = target.open(writes=False)
+    deployed.check(opened, writes=False, force=False)
     if group is not None and not _exists(opened, group):
         print(f"there is no group {group!r} in {opened.settings.layout.groups}", file=sys.stderr)
         return Exit.WRONG

@@ -50,15 +50,13 @@ def package(folder: Path) -> int:
         raise Refused(f"{folder} is no folder: name another one")
     if folder.exists() and any(folder.iterdir()) and not (folder / "functions.yaml").exists():
         raise Refused(f"{folder} is not empty and holds no functions.yaml: name another folder")
+    # Before anything is copied: it may not be Python.
+    lacking = missing_names(folder / ADAPTER) if (folder / ADAPTER).exists() else []
     files = deployed_files()
-    for file in files:
-        target = folder / file
-        if file == ADAPTER and target.exists():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / file, target)
-    if not (folder / ".gitignore").exists():
-        (folder / ".gitignore").write_text(IGNORED)
+    try:
+        _copy(files, folder)
+    except OSError as error:
+        raise Refused(f"{folder} cannot be written: {error}") from None
     gone = outdated(folder, files)
     for file in gone:
         (folder / file).unlink()
@@ -71,7 +69,6 @@ def package(folder: Path) -> int:
         )
     if not (folder / ".env").exists():
         print(f"next: write your parameters into {folder / '.env'} (docs/quickstart.md)", file=sys.stderr)
-    lacking = missing_names(folder / ADAPTER)
     if lacking:
         print(
             f"balance package: {folder / ADAPTER} lacks {', '.join(lacking)}: copy them from {ROOT / ADAPTER}, and change "
@@ -82,6 +79,17 @@ def package(folder: Path) -> int:
     return Exit.DONE
 
 
+def _copy(files: list[Path], folder: Path) -> None:
+    for file in files:
+        target = folder / file
+        if file == ADAPTER and target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / file, target)
+    if not (folder / ".gitignore").exists():
+        (folder / ".gitignore").write_text(IGNORED)
+
+
 def outdated(folder: Path, files: list[Path]) -> list[Path]:
     """What an earlier version of ours has left there; modules that the app has put beside its adapter are none of it."""
     packages = {file.parent for file in files if len(file.parts) > 2}
@@ -90,14 +98,18 @@ def outdated(folder: Path, files: list[Path]) -> list[Path]:
 
 
 def missing_names(adapter: Path) -> list[str]:
-    """What our own adapter defines and this one does not."""
+    """What our own adapter defines and this one does not. Raises Refused when it is no Python."""
     return sorted(_names(ROOT / ADAPTER) - _names(adapter))
 
 
 def _names(module: Path) -> set[str]:
     """What a module defines at its top level or imports."""
     found: set[str] = set()
-    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+    try:
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise Refused(f"{module} cannot be read as Python: {error}") from None
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Assign):

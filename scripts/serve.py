@@ -86,10 +86,17 @@ def dev(
 ) -> int:
     if exit_with_parent is not None:
         die_with_parent(exit_with_parent)
+    taken: dict[int, str] = {}
     for port, option in _ports(firestore_port, admin_port, runner_port):
+        if port in taken:
+            raise Refused(f"port {port} is asked for twice, for {taken[port]} and {option}: choose another for one of them")
+        taken[port] = option
         if not is_free(port):
             raise Refused(f"port {port} is in use: end the program that listens there, or choose another port with {option}")
+    if str(indexes) != "none" and not indexes.is_file():
+        raise Refused(f"--indexes {indexes}: there is no such file; 'none' allows every query")
     folder = folders.find(source)
+    folders.try_adapter(folder)
     meant = aliases.resolve(project, folder if source else None)
     options = Options(
         source=folder,

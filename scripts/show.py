@@ -30,7 +30,7 @@ from balance.documents.layout import IN_GROUP
 from balance.documents.sources import Kind, members
 from balance.documents.tally import Tally
 from balance.protocol.rebuild import read_history
-from scripts import command, left_out, output, target
+from scripts import command, deployed, left_out, output, target
 from scripts.command import as_json as json_option
 from scripts.exits import Exit
 from scripts.output import Cell, Names, Section, User, changes, items, moment, print_sections, stored, tables
@@ -71,6 +71,7 @@ class View:
 def show(target: Target, group: str, watch: bool, records: int, names: str | None, as_json: bool) -> int:
     opened = target.open(writes=False)
     opened.check_group_id(group)
+    deployed.check(opened, writes=False, force=False)
     known = Names.of(opened.firestore, names)
     console = Console(highlight=False)
     seen = view(opened, group, records, with_documents=not watch)

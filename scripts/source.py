@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -86,6 +87,20 @@ def load_adapter(arguments: Sequence[str]) -> None:
         check_adapter()
     except AdapterFailed as error:
         raise Refused(f"{path} {error}") from None
+
+
+def try_adapter(folder: Path) -> None:
+    """Refuse an adapter that no function could load: else each of them ends in a traceback of its own."""
+    path = folder / ADAPTER
+    if not path.is_file():
+        return
+    program = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); from balance.documents.sources import check_adapter; check_adapter()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        *_, told = done.stderr.strip().splitlines() or [""]
+        raise Refused(f"{path} cannot be loaded: {told}")
 
 
 def adapter_of(folder: Path) -> Path:

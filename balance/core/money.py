@@ -92,7 +92,7 @@ def exact_amount(value: object, scale: int) -> Amount:
             amount = _scaled(repr(value), scale)
     elif kind is str:
         if _PLAIN_DECIMAL.fullmatch(value) is None:  # type: ignore[call-overload]
-            raise InvalidAmount("is a string, but not a plain decimal such as 12.50")
+            raise InvalidAmount("is a string, but not a plain decimal number, with a point if need be")
         amount = _scaled(value, scale)  # type: ignore[arg-type]
     else:
         raise InvalidAmount(_reason(value))

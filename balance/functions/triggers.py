@@ -150,7 +150,7 @@ def _log_result(event: SourceEvent, result: Result, started: float) -> None:
     lag = result.committed_at - written_at if result.committed_at and written_at else None
     log(
         "WARNING" if result.outcome is Outcome.FAULT else "INFO",
-        f"{event.source}: {result.outcome} in group {result.group_id}",
+        f"{event.source}: {result.outcome} in {'no group' if result.group_id is None else f'group {result.group_id}'}",
         eventId=event.event_id,
         outcome=result.outcome,
         groupId=result.group_id,

@@ -270,8 +270,15 @@ def _of_unit(settings: Settings, collection: str, tally: Tally) -> Iterator[Find
             f" (median {median(amounts):,.0f})",
             "if they count cents, set AMOUNT_UNIT=minor in .env: else balances are wrong a hundredfold",
         )
-    elif amounts:
+    elif fractions or len(amounts) >= ENOUGH:
         yield Finding(Level.OK, f"{collection}: amounts look like {settings.unit} units (median {median(amounts):,g})")
+    elif amounts:
+        yield Finding(
+            Level.NOTE,
+            f"{collection}: {counted(len(amounts), 'whole amount is', 'whole amounts are')} too few to tell whether they count"
+            f" {settings.unit} units, as AMOUNT_UNIT says (median {median(amounts):,g})",
+            "compare one in your app: a wrong AMOUNT_UNIT makes balances wrong a hundredfold",
+        )
 
 
 def before_and_after(sample: Sample) -> Iterator[Finding]:

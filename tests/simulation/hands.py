@@ -34,7 +34,7 @@ class Hands:
             if path == own:
                 is_gone = True
                 if is_marked:
-                    simulation.tampered.discard(group)
+                    simulation.forget_when_gone(group)
             elif group in simulation.audit.existing_groups() and group not in simulation.tampered:
                 # Until the group's own document goes, its balance may count faults that are gone already. When it has come back
                 # under the deletion, which goes on, what it loses is lost for good, as by hand.

@@ -174,6 +174,8 @@ def test_who_reads_by_other_rules_than_the_functions_may_not_write(
     looked = run("verify", "--source", str(folder))
     assert looked.returncode == Exit.WRONG
     assert "warning: the deployed functions wrote last" in looked.stderr
+    for command in ("show lisbon", "explain lisbon b", "faults"):
+        assert "warning: the deployed functions wrote last" in run(*command.split(), "--source", str(folder)).stderr
     assert run("backfill", "--force", "--source", str(folder)).returncode == Exit.DONE
     assert app.balance("lisbon")["rules"] != before["rules"]
     shutil.rmtree(folder)

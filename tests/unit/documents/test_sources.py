@@ -240,7 +240,7 @@ AMOUNT_FAULTS = [
     (float("inf"), "is infinite"),
     (10**13, "is more than 10^14 minor units"),
     (-(10**13), "is more than 10^14 minor units"),
-    ("12,50", "is a string, but not a plain decimal such as 12.50"),
+    ("12,50", "is a string, but not a plain decimal number, with a point if need be"),
     (NOW, "is a datetime, not a number"),
 ]
 UID_FAULTS = [

@@ -1,6 +1,7 @@
 """What `balance emulators` refuses before it starts anything, and the virtual environment that it makes."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -48,6 +49,34 @@ def test_the_official_firestore_and_no_other_is_refused_with_what_it_lacks(
         "balance emulators: the official Firestore emulator cannot be started: "
         "Java 21 or later is needed, and there is no Java\n"
     )
+
+
+def test_a_cli_that_is_too_old_is_refused(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    package = app / "node_modules" / "firebase-tools"
+    program = package / "lib" / "bin" / "firebase.js"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    (package / "package.json").write_text(json.dumps({"name": "firebase-tools", "version": "14.27.0"}))
+    (app / "node_modules" / ".bin").mkdir()
+    (app / "node_modules" / ".bin" / "firebase").symlink_to(program)
+    assert main(["emulators"]) == Exit.REFUSED
+    told = capsys.readouterr().err
+    assert "firebase is of version 14.27; 15.34 or later is needed" in told
+
+
+def test_a_port_in_use_is_told_with_what_moves_it(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install_cli(app)
+    venv = app / "balance-functions" / VENV
+    venv.mkdir()
+    (venv / "pyvenv.cfg").write_text("version = 3.13.0\n")
+    configuration = json.loads((app / "firebase.json").read_text())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        ports = {"firestore": {"port": port}, "ui": {"enabled": False}}
+        (app / "firebase.json").write_text(json.dumps({**configuration, "emulators": ports}))
+        assert main(["emulators"]) == Exit.REFUSED
+    assert f"port {port} is in use" in (told := capsys.readouterr().err)
+    assert "for firestore under `emulators`" in told
 
 
 def test_a_folder_outside_of_any_app_is_refused(app: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,3 +61,20 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path: Path, capsys: pytes
         assert main(["package", str(folder)]) == Exit.REFUSED
         assert fault in capsys.readouterr().err
     assert files(tmp_path) == {"index.js"}
+
+
+def test_an_adapter_that_is_no_python_is_told_before_anything_is_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["package", str(tmp_path)]) == 0
+    (tmp_path / ADAPTER).write_text("def expense(:\n")
+    (tmp_path / "main.py").write_text("# an older one\n")
+    assert main(["package", str(tmp_path)]) == Exit.REFUSED
+    assert "cannot be read as Python: invalid syntax" in capsys.readouterr().err
+    assert (tmp_path / "main.py").read_text() == "# an older one\n"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["package", str(tmp_path / "file" / "functions")]) == Exit.REFUSED
+    assert "cannot be written" in capsys.readouterr().err
