@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from markdown_it import MarkdownIt
+
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("docs", "deploy", "emulator", "examples", "clients")
-_BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$|((?:^    \S.*\n)+)", re.MULTILINE | re.DOTALL)
 _CALL = re.compile(r"^(balance [a-z-].*?)(?: +[#|>&].*)?$|\$\((balance [a-z-][^)]*)\)")
 
 
@@ -20,9 +21,9 @@ def documents() -> list[str]:
 
 def in_blocks(document: str) -> list[str]:
     """The lines of its shell blocks that call `balance`."""
-    text = (ROOT / document).read_text()
-    blocks = [block or indented for block, indented in _BLOCK.findall(text)]
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    tokens = MarkdownIt().parse((ROOT / document).read_text())
+    blocks = [token for token in tokens if token.type == "code_block" or token.info == "sh"]
+    lines = [line.strip() for block in blocks for line in block.content.splitlines()]
     return [line for line in lines if _CALL.search(line)]
 
 
