@@ -9,6 +9,7 @@ import pytest
 
 from tests.simulation.explorer import stated, table, trace
 from tests.simulation.explorer.exploration import Exploration, Mode
+from tests.simulation.explorer.state import States, digest
 from tests.simulation.explorer.world import CRASH, READ_FAILS, UNKNOWN_OUTCOME, Code, Rebuild, Switch, World
 from tests.simulation.explorer.worlds import SETTLED, SWITCHED, WORLDS, app, expense, no_expense
 from tests.simulation.mutants import MUTANTS
@@ -46,6 +47,11 @@ TINY = (
         failures=CRASH,
     ),
 )
+_SMALLEST = [
+    WORLDS[name]
+    for name, known in stated.all_worlds().items()
+    if name in WORLDS and known.preemptions is None and known.executions + known.given_up <= 150
+]
 WEAKENED = ("no-update-time", "read-without-lock", "record-after", "newer-records-ignored")
 
 
@@ -69,6 +75,19 @@ def test_the_reduction_leaves_out_no_wrong_end(name: str) -> None:
         full, reduced, merged = (Exploration(world, mode, edits=edits, collects_ends=True).run() for mode in Mode)
         assert reduced.ends == merged.ends == full.ends
         assert set(reduced.failed) == set(merged.failed) == set(full.failed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("world", [*TINY, *_SMALLEST], ids=lambda world: world.name)
+def test_sleep_leaves_out_no_state(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asleep has been seen: so independent steps lead to one state in any order, down to the names of instants."""
+    now = States.now
+    monkeypatch.setattr(States, "now", lambda states: digest((now(states), states._run.instants.numbers())))
+    # Under a bound that no execution comes to, nobody sleeps.
+    sleeping, waking = Exploration(world), Exploration(replace(world, preemptions=99))
+    slept, woken = sleeping.run(), waking.run()
+    assert sleeping.states == waking.states
+    assert slept.executions + slept.given_up <= woken.executions + woken.given_up
 
 
 def test_a_bound_leaves_out_what_needs_more_preemptions() -> None:

@@ -184,7 +184,7 @@ class ExploredTransaction:
             execution.spawn(name, lambda: _commit_late(execution, label, action, lambda: footprint() | own))
 
         result = self._firestore.call(label, action, footprint, _ON_COMMIT, late=late)
-        self._id = None
+        self._id = execution.running.transaction = None
         self._name = b""
         return to_time(result.commit_time_us)
 
@@ -206,6 +206,7 @@ class ExploredTransaction:
         if self._id is None:
             self._id = self._name = self._execution.engine.begin(retry_of=self._retry_of or None)
             self._firestore.transactions.append(self._id)
+            self._execution.running.transaction = self._id
             self._execution.touch(Footprint(0, self._execution.resources.age))
         return self._id
 

@@ -80,6 +80,8 @@ class Thread:
     enablers: int = 0
     """The steps that brought it here, by bits of their position."""
     is_done: bool = False
+    transaction: bytes | None = None
+    """The last that it began and did not commit."""
     knows: str = ""
     """A digest of all that it was answered: where it is follows from that. Kept when states are told apart."""
     balance: Any = None
@@ -162,9 +164,13 @@ class Process:
         self._jobs += 1
         name = f"job {self._jobs} of {self.name}"
 
+        # A common job takes what waits when it begins, a lone one what it is given.
+        given = job.args[1] if isinstance(job, partial) else ()
+        label = " ".join(["begins", *(f"with {self._execution.member(place.member)}" for place in given)])
+
         def body() -> None:
             # It begins some time: what arrives until then comes along.
-            self._execution.step("begins", lambda: None)
+            self._execution.step(label, lambda: None)
             job()
 
         self._execution.spawn(name, body, self)
@@ -182,7 +188,7 @@ class Process:
 
     def _read_switch(self) -> bool:
         if self._execution.world.reads_switch:
-            self._execution.step("reads the switch", lambda: None, Footprint(self.switch))
+            return bool(self._execution.step("reads the switch", lambda: [self.updates_on], Footprint(self.switch))[0])
         return self.updates_on
 
 
@@ -487,10 +493,8 @@ class Execution:
                 yield process.name, number, id_
 
     def last_transactions(self) -> Iterator[bytes]:
-        """The last that each process began which goes on: a retry may keep its age."""
-        for process in self.processes.values():
-            if process.threads and process.firestore.transactions:
-                yield process.firestore.transactions[-1]
+        """The last that each actor began and did not commit: a retry may keep its age."""
+        return (thread.transaction for thread in self.threads if thread.transaction is not None and not thread.is_done)
 
     # Names, for traces
 

@@ -11,10 +11,14 @@ an actor from which the later step can come first is tried at the earlier node (
 all that begins with them has been seen, until a step that depends on theirs. Both are due to Abdulla, Aronsson, Jonsson and
 Sagonas, "Optimal dynamic partial order reduction" (POPL 2014).
 
-**Merged**, every enabled actor is tried, but a node is given up when its state was reached before (`state`). It mostly takes
-fewer executions. Here a bound may be set: every enabled actor is tried only as long as that takes no more than so many
-preemptions (switches away from an actor that could go on), and a state counts as reached only if the same actor went last, with
-no more preemptions. Reduction by races would not be sound under such a bound.
+**Merged**, every enabled actor is tried, but none that is asleep, and a node is given up when its state was reached before
+(`state`). It takes by far the fewest executions. A state may be reached with other actors asleep than before: those that were
+asleep every time so far and are awake now are tried (Godefroid, "Partial-order methods for the verification of concurrent
+systems", LNCS 1032, chapter 5).
+
+Here a bound may be set: every enabled actor is tried only as long as that takes no more than so many preemptions (switches away
+from an actor that could go on), and a state counts as reached only if the same actor went last, with no more preemptions. No
+reduction by races or sleep would be sound under such a bound: the equivalent execution may take more preemptions.
 """
 
 from collections import Counter
@@ -116,7 +120,16 @@ class Exploration:
         self._resources = Resources()
         self._nodes: list[_Node] = []
         self._reached: dict[tuple[str, str], int] = {}
-        """With how few preemptions, by state and, under a bound, the last actor."""
+        """Under a bound: with how few preemptions, by state and the last actor."""
+        self._asleep: dict[str, frozenset[str]] = {}
+        """Without a bound: by state, the actors that were asleep whenever it was reached, and so were not tried."""
+        self._ended: set[str] = set()
+        """The states at rest that were judged."""
+
+    @property
+    def states(self) -> set[str]:
+        """Those that it came to on the way, where it merges."""
+        return {*self._asleep, *(state for state, _ in self._reached)}
 
     def run(self, *, most: int | None = None, stops_at_failure: bool = False) -> Report:
         """Explore until exhausted, or cut off: after `most` executions, those given up included, or at the first failure."""
@@ -140,10 +153,7 @@ class Exploration:
             if node.other_failures:
                 node.failure = node.other_failures.pop(0)
                 return True
-            if self.mode is Mode.REDUCED:
-                node.sleep[node.actor] = node.all_footprints
-            else:
-                node.backtrack.remove(node.actor)
+            node.sleep[node.actor] = node.all_footprints
             for actor in node.backtrack:
                 if actor not in node.sleep:
                     node.actor, node.failure, node.other_failures, node.all_footprints = actor, None, None, NOTHING
@@ -167,6 +177,12 @@ class Exploration:
                 last[node.actor] = position
                 position += 1
             del nodes[position:]
+            if tells_states and run.violation is None:
+                state = run.states.now()
+                if state in self._ended:
+                    report.given_up += 1
+                    return
+                self._ended.add(state)
             report.longest = max(report.longest, position)
             report.executions += 1
             self._judge(run)
@@ -177,28 +193,34 @@ class Exploration:
         parent = nodes[-1] if nodes else None
         names = [thread.name for thread in enabled]
         sleep: dict[str, Footprint] = {}
-        if parent is not None and self.mode is Mode.REDUCED:
+        bound = self._world.preemptions
+        if parent is not None and bound is None and self.mode is not Mode.FULL:
             sleep = {
                 actor: footprint
                 for actor, footprint in parent.sleep.items()
                 if actor != parent.actor and not dependent(footprint, parent.footprint)
             }
         awake = [name for name in names if name not in sleep]
-        if not awake:
-            return False
         runner = parent.actor if parent is not None and parent.actor in awake else None
         used = parent.preemptions if parent is not None else 0
-        bound = self._world.preemptions
-        if self.mode is Mode.MERGED:
-            key = (run.states.now(), "" if bound is None or parent is None else parent.actor)
-            known = self._reached.get(key)
-            if known is not None and (bound is None or known <= used):
+        if bound is not None:
+            key = (run.states.now(), "" if parent is None else parent.actor)
+            if self._reached.get(key, used + 1) <= used:
                 return False
             self._reached[key] = used
-            if runner is not None and bound is not None and used >= bound:
+            if runner is not None and used >= bound:
                 awake = [runner]
+        elif self.mode is Mode.MERGED:
+            state = run.states.now()
+            asleep = self._asleep.get(state)
+            if asleep is not None:
+                awake = [name for name in awake if name in asleep]
+                sleep = {actor: footprint for actor, footprint in sleep.items() if actor in asleep}
+            self._asleep[state] = frozenset(sleep)
+        if not awake:
+            return False
         # Who took the last step goes on first: traces with few switches come first.
-        first = runner or awake[0]
+        first = runner if runner in awake else awake[0]
         backtrack = [first] if self.mode is Mode.REDUCED else awake
         nodes.append(_Node(names, sleep, backtrack, first))
         return True

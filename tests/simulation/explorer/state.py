@@ -58,6 +58,10 @@ class Instants:
             number = self._reads[writes] = self._reads.get(writes, 0) + 1
             self._names[us] = f"instant {number} after {' '.join(writes)}"
 
+    def numbers(self) -> list[tuple[tuple[str, ...], int]]:
+        """How many instants have names, by the writes before them: it decides the names of those to come, and nothing else."""
+        return sorted(self._reads.items())
+
     def name(self, time: datetime) -> str:
         """The name of a time; that of one which does not matter is the same as any other's."""
         return self._names.get(to_us(time), "some time")
