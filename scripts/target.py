@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -44,6 +45,8 @@ class Target:
         """Connect, say on standard error to what, and ask before production is written to. Raises Refused."""
         _stop_on_signals()
         emulator = os.environ.get(EMULATOR_HOST)
+        if emulator and not re.fullmatch(r"[^/\s]+:[0-9]+", emulator):
+            raise Refused(f"{EMULATOR_HOST} is {emulator!r}: it must be HOST:PORT, like 127.0.0.1:8080")
         named = self._named(emulator)
         folder = source.find(self.source)
         meant = aliases.resolve(named, folder if self.source else None) if self.project else Project(named)
