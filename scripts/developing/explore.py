@@ -20,14 +20,16 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
 from scripts.command import POSITIVE, subcommand
 from scripts.exits import Exit
+from scripts.output import counted
 from tests.simulation.explorer import stated, trace
 from tests.simulation.explorer.campaign import explore_in_parallel
-from tests.simulation.explorer.exploration import Report
+from tests.simulation.explorer.report import Report
 from tests.simulation.explorer.table import lines
 from tests.simulation.explorer.world import World
 from tests.simulation.explorer.worlds import WORLDS
@@ -42,7 +44,7 @@ _MOST_TRACES = 3
 @click.option("--table", is_flag=True, help="Print the table of docs/reliability.md.")
 @click.option("--jobs", metavar="N", type=POSITIVE, default=os.cpu_count() or 1, help="Processes (all cores).")
 @click.option("--most", metavar="N", type=POSITIVE, help="Cut a world off after so many executions.")
-@click.option("--record", is_flag=True, help="State bounds (the widest within --most) and executions anew.")
+@click.option("--record", is_flag=True, help="State anew what is exhausted within --most executions.")
 @click.option("--mutant", metavar="NAME", help="Run a weakened product instead.")
 def explore(
     worlds: tuple[str, ...], only_list: bool, table: bool, jobs: int, most: int | None, record: bool, mutant: str | None
@@ -50,7 +52,7 @@ def explore(
     if table:
         print("\n".join(lines()))
         return Exit.DONE
-    chosen = _chosen(worlds)
+    chosen = [replace(world, preemptions=None) for world in _chosen(worlds)] if record else _chosen(worlds)
     if only_list:
         return _list(chosen)
     weakened = next((known for known in MUTANTS if known.name == mutant), None)
@@ -59,19 +61,20 @@ def explore(
     reports: list[Report] = []
     started = time.monotonic()
     try:
-        for report in explore_in_parallel(chosen, jobs, most=most, edits=weakened.edits if weakened else (), widest=record):
+        for report in explore_in_parallel(chosen, jobs, most=most, edits=weakened.edits if weakened else ()):
             reports.append(report)
             _print(report, is_stated=weakened is None and not record)
-            if record and report.is_exhausted and not report.failures:
+            if record and not report.failures:
                 stated.record(report)
     except KeyboardInterrupt:
         print(f"interrupted after {len(reports)} of {len(chosen)} worlds", file=sys.stderr)
         return Exit.INTERRUPTED
     failed = sum(report.failures > 0 for report in reports)
-    cut_off = sum(not report.is_exhausted and not report.failures for report in reports)
+    cut_off = sum(not (report.is_exhausted or report.failures or (record and report.within)) for report in reports)
     executions = sum(report.executions for report in reports)
     took_s = time.monotonic() - started
-    print(f"{len(reports)} worlds, {executions} executions in {took_s:.0f} s: {failed} failed, {cut_off} cut off")
+    done = f"{counted(len(reports), 'world')}, {counted(executions, 'execution')} in {took_s:.0f} s"
+    print(f"{done}: {failed} failed, {cut_off} cut off")
     if weakened is not None:
         return Exit.DONE if failed else Exit.WRONG
     strayed = not record and any(stated.strays(report) for report in reports)
@@ -106,11 +109,17 @@ def _bound(world: World) -> str:
 
 def _print(report: Report, *, is_stated: bool) -> None:
     world = report.world
-    result = "FAILED" if report.failures else "exhausted" if report.is_exhausted else "CUT OFF"
-    at_rest = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items()))
-    print(
-        f"{world.name}: {result}, {report.executions} executions, {_bound(world)}; at rest {at_rest or 'nothing'}", flush=True
-    )
+    if report.failures:
+        result = "FAILED"
+    elif report.is_exhausted:
+        result = f"exhausted, {_bound(world)}"
+    else:
+        result = (
+            f"CUT OFF, {_bound(replace(world, preemptions=len(report.within) - 1))} exhausted" if report.within else "CUT OFF"
+        )
+    at_rest = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "nothing"
+    told = f"{report.executions} executions, {report.reached} states; at rest {at_rest}"
+    print(f"{world.name}: {result}, {told}", flush=True)
     if is_stated and (strays := stated.strays(report)):
         print(f"  {strays}")
     worst_last = sorted(report.failed.values(), key=lambda failed: (failed.switches, len(failed.steps)))

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.explorer import stated, table, trace
-from tests.simulation.explorer.exploration import Exploration, Mode
+from tests.simulation.explorer.merging import Choice, Merging, Reached, Step
+from tests.simulation.explorer.paths import Paths
+from tests.simulation.explorer.report import Report
 from tests.simulation.explorer.state import States, digest
 from tests.simulation.explorer.world import CRASH, READ_FAILS, UNKNOWN_OUTCOME, Code, Rebuild, Switch, World
 from tests.simulation.explorer.worlds import SETTLED, SWITCHED, WORLDS, app, expense, no_expense
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.product import Edit
 
 ROOT = Path(__file__).parents[2]
 MOST_EXECUTIONS = 200
@@ -50,15 +53,21 @@ TINY = (
 _SMALLEST = [
     WORLDS[name]
     for name, known in stated.all_worlds().items()
-    if name in WORLDS and known.preemptions is None and known.executions + known.given_up <= 150
+    if name in WORLDS and known.preemptions is None and known.executions <= 150
 ]
 WEAKENED = ("no-update-time", "read-without-lock", "record-after", "newer-records-ignored")
+
+
+def _in_three_ways(world: World, edits: tuple[Edit, ...] = ()) -> tuple[Report, Report, Report]:
+    """In full, reduced by races, and merged."""
+    in_full, reduced = (Paths(world, in_full=in_full, edits=edits, collects_ends=True) for in_full in (True, False))
+    return in_full.run(), reduced.run(), Merging(world, edits=edits, collects_ends=True).run()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("world", TINY, ids=lambda world: world.name)
 def test_the_reduction_leaves_out_no_end(world: World) -> None:
-    full, reduced, merged = (Exploration(world, mode, collects_ends=True).run() for mode in Mode)
+    full, reduced, merged = _in_three_ways(world)
     assert full.is_exhausted
     assert reduced.ends == full.ends
     assert merged.ends == full.ends
@@ -72,42 +81,54 @@ def test_the_reduction_leaves_out_no_wrong_end(name: str) -> None:
     """A weakened product ends in more ways, most of them wrong: all of them are found."""
     edits = next(mutant.edits for mutant in MUTANTS if mutant.name == name)
     for world in TINY[:4]:
-        full, reduced, merged = (Exploration(world, mode, edits=edits, collects_ends=True).run() for mode in Mode)
+        full, reduced, merged = _in_three_ways(world, edits)
         assert reduced.ends == merged.ends == full.ends
         assert set(reduced.failed) == set(merged.failed) == set(full.failed)
 
 
+class _Walked(Merging):
+    """Takes the steps, too, of which it is known where they lead."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.said: list[tuple[Reached, Choice, Step]] = []
+
+    def _square(self, state: Reached, choice: Choice) -> None:
+        step = super()._square(state, choice)
+        if step is not None:
+            self.said.append((state, choice, step))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("world", [*TINY, *_SMALLEST], ids=lambda world: world.name)
-def test_sleep_leaves_out_no_state(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asleep has been seen: so independent steps lead to one state in any order, down to the names of instants."""
+def test_independent_steps_lead_to_one_state_in_either_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now = States.now
+    # Down to the names of instants.
     monkeypatch.setattr(States, "now", lambda states: digest((now(states), states._run.instants.numbers())))
-    # Under a bound that no execution comes to, nobody sleeps.
-    sleeping, waking = Exploration(world), Exploration(replace(world, preemptions=99))
-    slept, woken = sleeping.run(), waking.run()
-    assert sleeping.states == waking.states
-    assert slept.executions + slept.given_up <= woken.executions + woken.given_up
+    walked, known = _Walked(world), Merging(world)
+    walked.run()
+    known.run()
+    assert all(state.steps[choice].to is step.to for state, choice, step in walked.said)
+    assert known.reached.keys() == walked.reached.keys()
+    assert known.report.executions <= walked.report.executions
+    assert known.report.states == walked.report.states
 
 
 def test_a_bound_leaves_out_what_needs_more_preemptions() -> None:
     world = TINY[0]
-    reports = [Exploration(replace(world, preemptions=bound)).run() for bound in (0, 1, 2, 9)]
-    counts = [report.executions + report.given_up for report in reports]
-    assert counts == sorted(counts)
-    assert counts[0] < counts[-1]
+    reached = [Merging(replace(world, preemptions=bound)) for bound in (0, 1, 2, 9, None)]
+    for exploration in reached:
+        exploration.run()
+    states = [exploration.reached.keys() for exploration in reached]
+    assert states[0] < states[1] <= states[2] <= states[3] == states[4]
 
 
-_SMALL = [
-    name
-    for name, known in stated.all_worlds().items()
-    if known.executions + known.given_up <= MOST_EXECUTIONS and name in WORLDS
-]
+_SMALL = [name for name, known in stated.all_worlds().items() if known.executions <= MOST_EXECUTIONS and name in WORLDS]
 
 
 @pytest.mark.parametrize("name", _SMALL)
 def test_no_interleaving_goes_wrong(name: str) -> None:
-    report = Exploration(WORLDS[name]).run()
+    report = Merging(WORLDS[name]).run()
     assert report.is_exhausted
     assert not report.failed, "\n".join(line for failed in report.failed.values() for line in trace.lines(failed))
     assert stated.strays(report) is None
@@ -124,7 +145,7 @@ def test_the_documentation_has_the_table_of_worlds() -> None:
 
 def test_a_failure_is_told_with_the_fewest_switches() -> None:
     edits = next(mutant.edits for mutant in MUTANTS if mutant.name == "no-update-time")
-    report = Exploration(WORLDS["two documents"], edits=edits).run()
+    report = Merging(WORLDS["two documents"], edits=edits).run()
     assert report.failures
     failed = min(report.failed.values(), key=lambda failed: failed.switches)
     told = list(trace.lines(failed))

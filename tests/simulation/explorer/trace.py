@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.simulation.explorer.exploration import Failed
+from tests.simulation.explorer.report import Failed
 
 
 def lines(failed: Failed) -> Iterator[str]:

@@ -514,6 +514,6 @@ def _is_variant(world: World) -> bool:
 
 
 _STATED = stated.all_worlds()
-_NOT_STATED = stated.Stated(preemptions=1, executions=0, given_up=0)
+_NOT_STATED = stated.Stated(preemptions=2, executions=0, reached=0)
 
 WORLDS = {world.name: replace(world, preemptions=_STATED.get(world.name, _NOT_STATED).preemptions) for world in _all()}
