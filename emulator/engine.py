@@ -807,13 +807,14 @@ class Engine:
         """The age of a new transaction: that of the first of its attempts, then that of this one."""
         self._ids_issued += 1
         own = self._ids_issued
-        return (_age(retry_of)[0] if retry_of and self._was_issued(retry_of) else own, own)
+        return (age_of(retry_of)[0] if retry_of and self._was_issued(retry_of) else own, own)
 
     def _was_issued(self, id_: bytes) -> bool:
-        return len(id_) == 24 and id_.startswith(self._id_prefix) and max(_age(id_)) <= self._ids_issued
+        return len(id_) == 24 and id_.startswith(self._id_prefix) and max(age_of(id_)) <= self._ids_issued
 
 
-def _age(id_: bytes) -> tuple[int, int]:
+def age_of(id_: bytes) -> tuple[int, int]:
+    """The age of the transaction that has this id, as in Owner.born."""
     return int.from_bytes(id_[8:16], "big"), int.from_bytes(id_[16:], "big")
 
 

@@ -103,6 +103,7 @@ class Merging(Exploration):
                 state, choice = what
                 for repeated in reversed([*state.way()]):
                     _take(run, repeated, steps)
+                assert {thread.name for thread in run.enabled()} == state.choices.keys(), "two states were taken for one"
             while choice is not None or (choice := self._untried(state, preemptions)) is not None:
                 footprint = _take(run, choice, steps)
                 if run.violation is not None:

@@ -19,6 +19,7 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from emulator.engine import age_of
 from emulator.errors import RpcError
 from emulator.locks import Owner, Request
 from emulator.transactions import Transaction
@@ -114,28 +115,35 @@ class States:
     def _transactions(self) -> tuple[object, ...]:
         """Those under way and their locks, in the order of their ages, with those whose retry may keep their age."""
         run, engine = self._run, self._run.engine
-        owners = {id_: f"{name} {number}" for name, number, id_ in run.transactions()}
-        ages = {**engine._transactions, **dict.fromkeys(run.last_transactions())}
-        transactions = []
-        # An id tells the age.
-        for id_ in sorted(ages):
-            found = ages[id_]
-            frozen = [] if found is None or found.snapshot_us is None else self._at(found.snapshot_us)
-            transactions.append((owners[id_], found is not None and found.doomed is not None, frozen))
+        names = {id_: f"{name} {number}" for name, number, id_ in run.transactions()}
+        table = engine._locks._locks
+        # Commits outside of transactions, too: while they wait they have an age.
+        waiting = [request.owner for lock in table.values() for request in lock.queue]
+        ages = {owner.born: self._told(owner, names) for owner in [*engine._transactions.values(), *waiting]}
+        for id_ in run.last_transactions():
+            lost = engine._lost.get(id_)
+            ages.setdefault(age_of(id_), (names[id_], False, lost and self._shown(lost), []))
         locks = sorted(
             (
                 self._shown(name),
-                sorted((self._owner(owner, owners), mode.name) for owner, mode in lock.holders.items()),
-                [(self._owner(request.owner, owners), self._wants(request)) for request in lock.queue],
+                sorted((self._owner(owner, names), mode.name) for owner, mode in lock.holders.items()),
+                [(self._owner(request.owner, names), self._wants(request)) for request in lock.queue],
             )
-            for name, lock in engine._locks._locks.items()
+            for name, lock in table.items()
         )
-        return transactions, locks
+        return [ages[born] for born in sorted(ages)], locks
 
-    @staticmethod
-    def _owner(owner: Owner, owners: dict[bytes, str]) -> str:
+    def _told(self, owner: Owner, names: dict[bytes, str]) -> tuple[str, bool, str | None, list[str]]:
         assert isinstance(owner, Transaction)
-        return owners.get(owner.id, "a commit without a transaction")
+        frozen = [] if owner.snapshot_us is None else self._at(owner.snapshot_us)
+        return self._owner(owner, names), owner.doomed is not None, owner.lost and self._shown(owner.lost), frozen
+
+    def _owner(self, owner: Owner, names: dict[bytes, str]) -> str:
+        assert isinstance(owner, Transaction)
+        if owner.id:
+            return names[owner.id]
+        wants = [*owner.held, *(name for request in owner.pending for name in request.wants)]
+        return f"a commit of {sorted(set(map(self._shown, wants)))}"
 
     def _wants(self, request: Request) -> list[tuple[str, str]]:
         return sorted((self._shown(name), mode.name) for name, mode in request.wants.items())
