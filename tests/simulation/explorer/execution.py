@@ -21,6 +21,7 @@ from emulator.engine import Engine
 from emulator.engine import Settings as EngineSettings
 from emulator.errors import RpcError
 from emulator.footprints import Footprint as EngineFootprint
+from emulator.locks import Owner
 from emulator.transactions import Waiting
 from tests.simulation.app import write_of
 from tests.simulation.audit import Audit
@@ -254,6 +255,8 @@ class Execution:
         self.audit = Audit(_Traits(world.nested, world.final.new_rules, switches_off=world.reads_switch), self.reader.fields)
         self.names: dict[str, str] = {}
         """Of documents whose path is a hash: a record by the name of its write."""
+        self.waiting: dict[Owner, str] = {}
+        """The actors that wait for locks, or have waited."""
         self.instants = Instants()
         self.states = States(self)
         self.running: Thread
@@ -410,6 +413,8 @@ class Execution:
     def _act(self, thread: Thread, action: Callable[[], Any], footprint: Footprint, failure: Failure | None) -> Any:
         self.touch(footprint)
         answer = _outcome(action)
+        if isinstance(answer, Waiting):
+            self.waiting[answer.request.owner] = thread.name
         if failure is Failure.CRASH:
             if isinstance(answer, Waiting):
                 answer.on_ready(partial(self.touch, footprint))

@@ -140,10 +140,7 @@ class States:
 
     def _owner(self, owner: Owner, names: dict[bytes, str]) -> str:
         assert isinstance(owner, Transaction)
-        if owner.id:
-            return names[owner.id]
-        wants = [*owner.held, *(name for request in owner.pending for name in request.wants)]
-        return f"a commit of {sorted(set(map(self._shown, wants)))}"
+        return names[owner.id] if owner.id else f"a commit of {self._run.waiting[owner]}"
 
     def _wants(self, request: Request) -> list[tuple[str, str]]:
         return sorted((self._shown(name), mode.name) for name, mode in request.wants.items())
