@@ -110,7 +110,6 @@ def test_independent_steps_lead_to_one_state_in_either_order(world: World, monke
     known.run()
     assert all(state.steps[choice].to is step.to for state, choice, step in walked.said)
     assert known.reached.keys() == walked.reached.keys()
-    assert known.report.executions <= walked.report.executions
     assert known.report.states == walked.report.states
 
 

@@ -164,6 +164,9 @@ class Merging(Exploration):
     def _square(self, state: Reached, choice: Choice) -> Step | None:
         """The step that is known because it changes places with one that has led to this state."""
         for before, other in state.entries:
+            if Failure.READ_FAILS in (choice[1], other[1]):
+                # A read that fails has not been shown to change places with others.
+                continue
             instead = before.steps.get(choice)
             if instead is None or instead.to is None or dependent(instead.footprint, before.steps[other].footprint):
                 continue
