@@ -32,12 +32,12 @@ import click
 
 from runner import firebase_cli, suite
 from runner.function_server import StartFailed
-from runner.processes import is_free
 from runner.session import CallFailed
 from runner.wiring import FunctionsEmulator, Wiring
 from scripts import source as folders
 from scripts.command import Refused, subcommand
 from scripts.exits import Exit
+from scripts.ports import check_free
 
 AUTO, OFFICIAL, EMBEDDED = "auto", "official", "embedded"
 VENV = "venv"
@@ -86,11 +86,7 @@ def emulators(
         raise Refused(str(error)) from None
     for name in firebase_cli.DEFAULT_PORTS:
         _, port = firebase_cli.address(named, name)
-        if not is_free(port):
-            raise Refused(
-                f"port {port} is in use: end the program that listens there, or choose another for {name} under"
-                f" `emulators` in {app / 'firebase.json'}"
-            )
+        check_free(port, f"another for {name} under `emulators` in {app / 'firebase.json'}")
     functions = FunctionsEmulator(firebase_cli.url(named, "functions"), project, folder)
     options = suite.Options(
         app=app,

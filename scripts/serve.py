@@ -25,13 +25,14 @@ import click
 from balance.documents.settings import InvalidSetting, from_environment
 from runner.dotenv import InvalidDotenv
 from runner.manifest import InvalidManifest
-from runner.processes import die_with_parent, is_free
+from runner.processes import die_with_parent
 from runner.serving import run, tell
 from runner.stack import DEPLOYED_INDEXES, Options
 from scripts import aliases
 from scripts import source as folders
 from scripts.command import Refused, subcommand
 from scripts.exits import Exit
+from scripts.ports import check_free
 
 _PORT = click.IntRange(0, 65_534)
 
@@ -91,8 +92,7 @@ def dev(
         if port in taken:
             raise Refused(f"port {port} is asked for twice, for {taken[port]} and {option}: choose another for one of them")
         taken[port] = option
-        if not is_free(port):
-            raise Refused(f"port {port} is in use: end the program that listens there, or choose another port with {option}")
+        check_free(port, f"another port with {option}")
     if str(indexes) != "none" and not indexes.is_file():
         raise Refused(f"--indexes {indexes}: there is no such file; 'none' allows every query")
     folder = folders.find(source)

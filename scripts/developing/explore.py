@@ -52,9 +52,11 @@ def explore(
     if table:
         print("\n".join(lines()))
         return Exit.DONE
-    chosen = [replace(world, preemptions=None) for world in _chosen(worlds)] if record else _chosen(worlds)
+    chosen = _chosen(worlds)
     if only_list:
         return _list(chosen)
+    if record:
+        chosen = [replace(world, preemptions=None) for world in chosen]
     weakened = next((known for known in MUTANTS if known.name == mutant), None)
     if mutant is not None and weakened is None:
         raise click.BadParameter(f"{mutant!r} is none of {', '.join(known.name for known in MUTANTS)}", param_hint="--mutant")
@@ -99,12 +101,12 @@ def _list(worlds: Sequence[World]) -> Exit:
     width = max(len(world.name) for world in worlds)
     for world in worlds:
         count = known[world.name].executions if world.name in known else "?"
-        print(f"{world.name:<{width}}  {count:>7}  {_bound(world):<24} {world.about}")
+        print(f"{world.name:<{width}}  {count:>7}  {_bound(world.preemptions):<24} {world.about}")
     return Exit.DONE
 
 
-def _bound(world: World) -> str:
-    return "all interleavings" if world.preemptions is None else f"up to {world.preemptions} preemptions"
+def _bound(preemptions: int | None) -> str:
+    return "all interleavings" if preemptions is None else f"up to {preemptions} preemptions"
 
 
 def _print(report: Report, *, is_stated: bool) -> None:
@@ -112,11 +114,11 @@ def _print(report: Report, *, is_stated: bool) -> None:
     if report.failures:
         result = "FAILED"
     elif report.is_exhausted:
-        result = f"exhausted, {_bound(world)}"
+        result = f"exhausted, {_bound(world.preemptions)}"
+    elif report.within:
+        result = f"CUT OFF, {_bound(len(report.within) - 1)} exhausted"
     else:
-        result = (
-            f"CUT OFF, {_bound(replace(world, preemptions=len(report.within) - 1))} exhausted" if report.within else "CUT OFF"
-        )
+        result = "CUT OFF"
     at_rest = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "nothing"
     told = f"{report.executions} executions, {report.reached} states; at rest {at_rest}"
     print(f"{world.name}: {result}, {told}", flush=True)

@@ -100,7 +100,7 @@ class _Walked(Merging):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("world", [*TINY, *_SMALLEST], ids=lambda world: world.name)
+@pytest.mark.parametrize("world", [*TINY, *_SMALLEST, WORLDS["delete, rebuild, a failing read"]], ids=lambda world: world.name)
 def test_independent_steps_lead_to_one_state_in_either_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now = States.now
     # Down to the names of instants.

@@ -9,7 +9,6 @@ from multiprocessing import get_context
 from tests.simulation.explorer.merging import Merging
 from tests.simulation.explorer.report import Failed, Report
 from tests.simulation.explorer.world import World
-from tests.simulation.explorer.worlds import WORLDS
 from tests.simulation.product import Edit
 
 
@@ -20,12 +19,10 @@ def explore_in_parallel(
     # Not forked: a child must not inherit the state of gRPC's threads.
     with get_context("spawn").Pool(jobs, initializer=_ignore_interrupts) as pool:
         explore = partial(_explore, most=most, edits=edits)
-        yield from pool.imap_unordered(explore, [(world.name, world.preemptions) for world in worlds])
+        yield from pool.imap_unordered(explore, worlds)
 
 
-def _explore(which: tuple[str, int | None], *, most: int | None, edits: tuple[Edit, ...]) -> Report:
-    name, preemptions = which
-    world = replace(WORLDS[name], preemptions=preemptions)
+def _explore(world: World, *, most: int | None, edits: tuple[Edit, ...]) -> Report:
     return Merging(world, edits=edits).run(most=most, stops_at_failure=bool(edits))
 
 

@@ -40,16 +40,14 @@ class Step:
 class Reached:
     """A state."""
 
-    digest: str
     choices: dict[str, list[Failure | None]]
     """By the actors that could go on."""
-    entries: list[tuple["Reached", Choice]]
+    entries: list[tuple["Reached", Choice]] = field(default_factory=list)
     """What leads here, the first first."""
     steps: dict[Choice, Step] = field(default_factory=dict)
     """Those that were taken, or are known."""
     fewest: dict[str, int] = field(default_factory=dict)
     """By actor, with how few preemptions it goes on from here."""
-
     is_judged: bool = False
     """At rest."""
 
@@ -124,7 +122,7 @@ class Merging(Exploration):
         if state is None:
             failures = self._world.failures if run.failures_left else frozenset()
             choices = {thread.name: [None, *sorted(thread.failures & failures)] for thread in run.enabled()}
-            state = self.reached[digest] = Reached(digest, choices, [])
+            state = self.reached[digest] = Reached(choices)
             self.report.reached += 1
         self._enter(state, entry, preemptions)
         return state
@@ -151,7 +149,7 @@ class Merging(Exploration):
         return None
 
     def _is_known(self, state: Reached, choice: Choice, preemptions: int) -> bool:
-        """Whether a choice was made before, or it is known where it leads."""
+        """Whether a choice was made before, or it is known where it leads; then that is noted."""
         if choice in state.steps:
             return True
         step = self._square(state, choice)
@@ -164,8 +162,8 @@ class Merging(Exploration):
     def _square(self, state: Reached, choice: Choice) -> Step | None:
         """The step that is known because it changes places with one that has led to this state."""
         for before, other in state.entries:
-            if Failure.READ_FAILS in (choice[1], other[1]):
-                # A read that fails has not been shown to change places with others.
+            if other[0] == choice[0]:
+                # The steps of one actor follow one another.
                 continue
             instead = before.steps.get(choice)
             if instead is None or instead.to is None or dependent(instead.footprint, before.steps[other].footprint):

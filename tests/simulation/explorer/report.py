@@ -52,8 +52,6 @@ class Report:
     world: World
     executions: int = 0
     """Those given up on the way included."""
-    judged: int = 0
-    """How many came to an end, and to one that no other had come to before."""
     reached: int = 0
     """States, where executions are merged."""
     failures: int = 0
@@ -83,7 +81,6 @@ class Exploration(ABC):
 
     def _judge(self, run: Execution, steps: Sequence[Taken]) -> None:
         report = self.report
-        report.judged += 1
         try:
             if self._collects_ends:
                 report.ends.add(end(run))

@@ -44,16 +44,15 @@ def strays(report: Report) -> str | None:
     return f"{known.reached} states are stated: run it with --record if fewer are right"
 
 
-def record(report: Report) -> bool:
-    """State a world anew, without a bound or with the widest within which it was exhausted; False when there is none."""
+def record(report: Report) -> None:
+    """State a world anew, without a bound or with the widest within which it was exhausted, if there is one."""
     extent = Extent(report.executions, report.reached)
     preemptions = None
     if not report.is_exhausted:
         if not report.within:
-            return False
+            return
         preemptions, extent = len(report.within) - 1, report.within[-1]
     known = all_worlds()
     known[report.world.name] = Stated(preemptions, extent.executions, extent.reached)
     told = {name: asdict(stated) for name, stated in sorted(known.items())}
     _FILE.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return True
