@@ -3,19 +3,24 @@
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.simulation.explorer import stated, table, trace
+from tests.simulation.explorer.execution import Execution, execution
+from tests.simulation.explorer.footprint import Resources
 from tests.simulation.explorer.merging import Choice, Merging, Reached, Step
 from tests.simulation.explorer.paths import Paths
 from tests.simulation.explorer.report import Report
 from tests.simulation.explorer.state import States, digest
-from tests.simulation.explorer.world import CRASH, READ_FAILS, UNKNOWN_OUTCOME, Code, Rebuild, Switch, World
+from tests.simulation.explorer.world import CRASH, READ_FAILS, UNKNOWN_OUTCOME, Code, Failure, Rebuild, Switch, World
 from tests.simulation.explorer.worlds import SETTLED, SWITCHED, WORLDS, app, expense, no_expense
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.product import Edit
+from tests.simulation.translation import ROOT as ROOT_OF_DOCUMENTS
 
 ROOT = Path(__file__).parents[2]
 MOST_EXECUTIONS = 200
@@ -55,6 +60,18 @@ _SMALLEST = [
     for name, known in stated.all_worlds().items()
     if name in WORLDS and known.preemptions is None and known.executions <= 150
 ]
+COMPARED = (
+    "two documents, rebuild, crash",
+    "two documents, rebuild, unknown outcome",
+    "create, two rebuilds, a failing read",
+    "three events, one process, crash",
+    "two edits, switched off and on",
+    "malformed, healed, unknown outcome",
+    "first balance, unknown outcome",
+    "empty group comes back, write (repeated listing), crash",
+    "group comes back, rebuild (repeated listing), unknown outcome",
+)
+"""Some of every kind."""
 WEAKENED = ("no-update-time", "read-without-lock", "record-after", "newer-records-ignored")
 
 
@@ -111,6 +128,82 @@ def test_independent_steps_lead_to_one_state_in_either_order(world: World, monke
     assert all(state.steps[choice].to is step.to for state, choice, step in walked.said)
     assert known.reached.keys() == walked.reached.keys()
     assert known.report.states == walked.report.states
+
+
+class _Compared(Merging):
+    """Compares what stands, without times and names of instants, whenever it comes to a state that is known."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.shapes: dict[int, object] = {}
+        self.compared = 0
+
+    def _arrive(self, run: Execution, entry: tuple[Reached, Choice] | None, preemptions: int) -> Reached:
+        known = len(self.reached)
+        state = super()._arrive(run, entry, preemptions)
+        shape = _shape(run)
+        is_alike = self.shapes.setdefault(id(state), shape) == shape
+        assert is_alike, "two states were taken for one"
+        self.compared += len(self.reached) == known
+        return state
+
+
+def _shape(run: Execution) -> object:
+    locks = sorted(
+        (
+            run.shown([name.removeprefix(ROOT_OF_DOCUMENTS)]),
+            sorted(lock.holders.values()),
+            [(run.waiting[request.owner][0].name, sorted(request.wants.values())) for request in lock.queue],
+        )
+        for name, lock in run.engine._locks._locks.items()
+    )
+    documents = sorted(
+        (run.shown([path]), repr({name: value for name, value in _timeless(document, run).items() if name != "eventId"}))
+        for path, document in run.audit.documents.items()
+    )
+    actors = sorted((thread.name, thread.is_done, thread.label or "") for thread in run.threads)
+    return actors, documents, locks, run.failures_left
+
+
+def _timeless(document: Any, run: Execution) -> dict[str, Any]:
+    return {name: value for name, value in sorted(run.reader.fields(document).items()) if not isinstance(value, datetime)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", COMPARED)
+def test_states_that_are_taken_for_one_are_alike(name: str) -> None:
+    compared = _Compared(replace(WORLDS[name], preemptions=1))
+    compared.run(most=1_000)
+    assert compared.compared
+
+
+def _state_with_a_commit_that_waits(failure: Failure | None, *, edited_first: bool = True) -> str:
+    with execution(WORLDS["edit, two rebuilds, crash"], Resources(), tells_states=True) as run:
+
+        def go_on(name: str, until: str) -> None:
+            while (label := run.by_name[name].label) is not None and not label.startswith(until):
+                run.take(run.by_name[name], None, 0)
+
+        # The first holds a lock that the second, which is younger, waits for.
+        go_on("rebuild 1", "query balanceEvents")
+        if edited_first:
+            go_on("app", "done")
+        go_on("rebuild 2", "query balanceFaults")
+        go_on("app", "done")
+        go_on("rebuild 2", "commit")
+        run.take(run.by_name["rebuild 2"], failure, 0)
+        run.failures_left = 0
+        return run.states.now()
+
+
+def test_a_commit_that_waits_and_will_fail_is_told_from_one_that_will_not() -> None:
+    states = {_state_with_a_commit_that_waits(failure) for failure in (None, Failure.UNKNOWN)}
+    assert len(states) == 2
+
+
+def test_a_commit_that_has_outlived_its_process_is_told_by_what_that_knew() -> None:
+    states = {_state_with_a_commit_that_waits(Failure.CRASH, edited_first=edited_first) for edited_first in (True, False)}
+    assert len(states) == 2
 
 
 def test_a_bound_leaves_out_what_needs_more_preemptions() -> None:

@@ -94,7 +94,7 @@ class ExploredFirestore:
 
         def late() -> None:
             self._late += 1
-            execution.spawn(
+            execution.spawn_late(
                 f"late commit {self._late} of {self.name}", lambda: _commit_late(execution, label, begin, footprint)
             )
 
@@ -181,7 +181,7 @@ class ExploredTransaction:
             number = self._firestore.transactions.index(id_)
             name = f"late commit {number} of {self._firestore.name}"
             own = Footprint(execution.resources(f"transaction {number} of {self._firestore.name}"))
-            execution.spawn(name, lambda: _commit_late(execution, label, action, lambda: footprint() | own))
+            execution.spawn_late(name, lambda: _commit_late(execution, label, action, lambda: footprint() | own))
 
         result = self._firestore.call(label, action, footprint, _ON_COMMIT, late=late)
         self._id = execution.running.transaction = None

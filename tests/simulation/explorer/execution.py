@@ -72,12 +72,16 @@ class Thread:
     process: "Process | None"
     again: Callable[[], None] | None
     """What is to be done when its process dies."""
+    of: str
+    """Whose step it takes: its own, or that of a client who makes several calls at once."""
     greenlet: Any = None
     label: str | None = None
     """The step that it is about to take; None while it waits, and when it is done."""
     last_label: str = ""
     failures: frozenset[Failure] = frozenset()
     """What may go wrong with that step."""
+    failure: Failure | None = None
+    """What goes wrong with the step that it has begun to take, perhaps only when it has its locks."""
     enablers: int = 0
     """The steps that brought it here, by bits of their position."""
     is_done: bool = False
@@ -255,8 +259,8 @@ class Execution:
         self.audit = Audit(_Traits(world.nested, world.final.new_rules, switches_off=world.reads_switch), self.reader.fields)
         self.names: dict[str, str] = {}
         """Of documents whose path is a hash: a record by the name of its write."""
-        self.waiting: dict[Owner, str] = {}
-        """The actors that wait for locks, or have waited."""
+        self.waiting: dict[Owner, tuple[Thread, str]] = {}
+        """The actors that wait for locks, or have waited, and what they knew then: what they want may outlive them."""
         self.instants = Instants()
         self.states = States(self)
         self.running: Thread
@@ -333,11 +337,17 @@ class Execution:
     # For actors
 
     def spawn(
-        self, name: str, body: Callable[[], object], process: Process | None = None, again: Callable[[], None] | None = None
-    ) -> None:
+        self,
+        name: str,
+        body: Callable[[], object],
+        process: Process | None = None,
+        again: Callable[[], None] | None = None,
+        *,
+        of: str | None = None,
+    ) -> Thread:
         """Start an actor; it goes on to its first step when the step that starts it is over."""
         assert name not in self.by_name, f"two actors are named {name}"
-        thread = Thread(name, process, again)
+        thread = Thread(name, process, again, of or name)
         self.threads.append(thread)
         self.by_name[name] = thread
         if process is not None:
@@ -358,6 +368,13 @@ class Execution:
 
         thread.greenlet = greenlet(main, self._hub)
         self._ready.append(thread)
+        return thread
+
+    def spawn_late(self, name: str, body: Callable[[], object]) -> None:
+        """Start what the running actor has sent off, to take effect later: what it is follows from what that actor knows."""
+        sender = self.running
+        thread = self.spawn(name, body)
+        thread.knows, thread.balance = digest((sender.knows, sender.last_label)), sender.balance
 
     def park(self) -> None:
         """Wait until woken."""
@@ -392,6 +409,7 @@ class Execution:
         failure: Failure | None = self._hub.switch()
         if self.is_over:
             raise Killed
+        thread.failure = failure
         process = thread.process
         if process is not None:
             self.touch((process.resource, 0))
@@ -414,7 +432,7 @@ class Execution:
         self.touch(footprint)
         answer = _outcome(action)
         if isinstance(answer, Waiting):
-            self.waiting[answer.request.owner] = thread.name
+            self.waiting[answer.request.owner] = thread, digest((thread.knows, thread.last_label))
         if failure is Failure.CRASH:
             if isinstance(answer, Waiting):
                 answer.on_ready(partial(self.touch, footprint))
@@ -619,7 +637,7 @@ class Execution:
                 self.wake(waiter)
 
         for name in writes:
-            self.spawn(name, partial(body, name))
+            self.spawn(name, partial(body, name), of=waiter.name)
         self.park()
 
     def _list_below(self, document: str) -> list[str]:

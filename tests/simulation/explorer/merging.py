@@ -8,8 +8,9 @@ untried. Two executions that come to the same state (`state`) need not both go o
 such a square have been taken, it is known where the fourth leads, and it need not be taken. Therefore states are searched in
 the order in which they were found: what comes before a state has mostly been tried by then.
 
-**Preemptions**, switches away from an actor that could go on, are a bound, if a world has one. Steps are taken in the order of
-the preemptions that they need (Musuvathi and Qadeer, "Iterative context bounding for systematic testing of multithreaded
+**Preemptions**, switches away from an actor that could go on, are a bound, if a world has one. What a client does at once, such
+as the deletions of what it has listed, is done by one actor in this sense, in any order. Steps are taken in the order of the
+preemptions that they need (Musuvathi and Qadeer, "Iterative context bounding for systematic testing of multithreaded
 programs", PLDI 2007): so each is taken once, with the fewest, and what is cut off has been exhausted up to a smaller bound.
 """
 
@@ -36,10 +37,12 @@ class Step:
     footprint: Footprint
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Reached:
     """A state."""
 
+    labels: dict[str, str | None]
+    """The steps that could be taken next, by actor."""
     choices: dict[str, list[Failure | None]]
     """By the actors that could go on."""
     entries: list[tuple["Reached", Choice]] = field(default_factory=list)
@@ -67,6 +70,8 @@ class Merging(Exploration):
         self.reached: dict[str, Reached] = {}
         self._wanted: dict[int, deque[tuple[Reached, str]]] = defaultdict(deque)
         """Who is to go on where, by the preemptions that this needs."""
+        self._of: dict[str, str] = {}
+        """Whose steps an actor takes."""
 
     def run(self, *, most: int | None = None, stops_at_failure: bool = False) -> Report:
         """See Exploration.run."""
@@ -101,7 +106,7 @@ class Merging(Exploration):
                 state, choice = what
                 for repeated in reversed([*state.way()]):
                     _take(run, repeated, steps)
-                assert {thread.name for thread in run.enabled()} == state.choices.keys(), "two states were taken for one"
+                assert _labels(run) == state.labels, "two states were taken for one"
             while choice is not None or (choice := self._untried(state, preemptions)) is not None:
                 footprint = _take(run, choice, steps)
                 if run.violation is not None:
@@ -121,8 +126,9 @@ class Merging(Exploration):
         state = self.reached.get(digest)
         if state is None:
             failures = self._world.failures if run.failures_left else frozenset()
+            self._of.update((thread.name, thread.of) for thread in run.enabled())
             choices = {thread.name: [None, *sorted(thread.failures & failures)] for thread in run.enabled()}
-            state = self.reached[digest] = Reached(choices)
+            state = self.reached[digest] = Reached(_labels(run), choices)
             self.report.reached += 1
         self._enter(state, entry, preemptions)
         return state
@@ -131,18 +137,19 @@ class Merging(Exploration):
         last = None
         if entry is not None:
             state.entries.append(entry)
-            last = entry[1][0]
+            last = self._of[entry[1][0]]
+        can_go_on = any(self._of[actor] == last for actor in state.choices)
         bound = self._world.preemptions
         for actor in state.choices:
-            needed = preemptions + (last in state.choices and actor != last)
+            needed = preemptions + (can_go_on and self._of[actor] != last)
             if (bound is None or needed <= bound) and needed < state.fewest.get(actor, needed + 1):
                 state.fewest[actor] = needed
                 self._wanted[needed].append((state, actor))
 
     def _untried(self, state: Reached, preemptions: int) -> Choice | None:
         """What an execution that has come to a state tries next: whoever took the last step goes on first."""
-        last = state.entries[-1][1][0] if state.entries else None
-        for actor in sorted(state.choices, key=lambda actor: actor != last):
+        last = self._of[state.entries[-1][1][0]] if state.entries else None
+        for actor in sorted(state.choices, key=lambda actor: self._of[actor] != last):
             choice = actor, None
             if state.fewest.get(actor, preemptions + 1) <= preemptions and not self._is_known(state, choice, preemptions):
                 return choice
@@ -172,6 +179,10 @@ class Merging(Exploration):
             if then is not None and then.to is not None:
                 return Step(then.to, instead.footprint)
         return None
+
+
+def _labels(run: Execution) -> dict[str, str | None]:
+    return {thread.name: thread.label for thread in run.enabled()}
 
 
 def _take(run: Execution, choice: Choice, steps: list[Taken]) -> Footprint:

@@ -8,9 +8,10 @@ their order only where a rebuild's snapshot is concerned, and otherwise by wheth
   before it with the same set;
 - the times at which a balance or record was committed do not matter: all that is compared with them lies minutes away.
 
-An actor is where it is by what it was answered, until it is done; what it was answered is therefore part of the state, and so
-are locks, who waits for them, who is older than whom, what a process remembers, and whether the balance that an actor or a
-process has seen last is still that very version: their commits may be made on this condition. Digests have 128 bits.
+An actor is where it is by what it was answered, until it is done; what it was answered is therefore part of the state, and what
+goes wrong with a call that still waits. So are locks, who waits for them with which call, even after its process has died, who
+is older than whom, what a process remembers, and whether the balance that an actor or a process has seen last is still that
+very version: their commits may be made on this condition. Digests have 128 bits.
 """
 
 from dataclasses import fields as fields_of
@@ -91,7 +92,7 @@ class States:
         run = self._run
         balance = run.audit.documents.get(BALANCE)
         actors = sorted(
-            (thread.name, thread.label, sorted(thread.failures), thread.knows, thread.balance is balance)
+            (thread.name, thread.label or thread.failure, sorted(thread.failures), thread.knows, thread.balance is balance)
             if not thread.is_done
             else (thread.name,)
             for thread in run.threads
@@ -127,7 +128,7 @@ class States:
             (
                 self._shown(name),
                 sorted((self._owner(owner, names), mode.name) for owner, mode in lock.holders.items()),
-                [(self._owner(request.owner, names), self._wants(request)) for request in lock.queue],
+                [(self._owner(request.owner, names), self._wants(request), self._asker(request)) for request in lock.queue],
             )
             for name, lock in table.items()
         )
@@ -140,7 +141,12 @@ class States:
 
     def _owner(self, owner: Owner, names: dict[bytes, str]) -> str:
         assert isinstance(owner, Transaction)
-        return names[owner.id] if owner.id else f"a commit of {self._run.waiting[owner]}"
+        return names[owner.id] if owner.id else f"a commit of {self._run.waiting[owner][0].name}"
+
+    def _asker(self, request: Request) -> tuple[str, bool]:
+        """What decides about a call that waits: what its actor knew, and whether the balance that it saw still stands."""
+        asker, knew = self._run.waiting[request.owner]
+        return knew, asker.balance is self._run.audit.documents.get(BALANCE)
 
     def _wants(self, request: Request) -> list[tuple[str, str]]:
         return sorted((self._shown(name), mode.name) for name, mode in request.wants.items())
