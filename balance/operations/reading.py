@@ -16,6 +16,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from balance.core.money import Unit, scale, to_stored
+from balance.database import budget
 from balance.database.firestore import Firestore, Snapshot, TransientError
 from balance.documents import balances
 from balance.documents.balances import Balance, Detail, Stored
@@ -48,6 +49,10 @@ _REBUILT = (Cause.MISSING, Cause.STALE, Cause.CORRUPT)
 _KEPT = (Cause.NO_DETAIL,)
 """The balance stands and follows its events, so that a recalculation is true as long as it does not change. One of newer code
 need not: after a roll-back nobody brings events into it."""
+
+REBUILD_WAIT_S = 10.0
+"""How long a reader waits for a rebuild, which goes on without them. Somebody may hold a lock for a minute, such as a backfill
+that was killed; a recalculation needs none."""
 
 _KEPT_CHARACTERS = 32 * 1024 * 1024
 _HISTORIES = BoundedSemaphore(8)
@@ -124,17 +129,22 @@ class Reader:
         if cause is not Cause.SWITCHED_OFF and not fallback_on(self._environment):
             raise Unreadable(f"the balance of group {group_id} is {cause}, and the fallback is switched off")
         with history_slot():
-            if cause in _REBUILT and updates_on(self._environment) and (result := self._rebuild(group_id)) is not None:
-                group, stored = self._firestore.get([group.path, stored.path])
+            if cause in _REBUILT and updates_on(self._environment):
+                result = self._rebuild(group_id)
+                present, stored = self._firestore.get([group.path, stored.path])
+                if present.fields is not None:
+                    group = present
                 rebuilt = judged(stored, group, self._settings)
                 if isinstance(rebuilt, Reading):
-                    return replace(rebuilt, cause=cause, reads=result.tally.total if result.tally else 0)
+                    return replace(rebuilt, cause=cause, reads=result.tally.total if result and result.tally else 0)
+            # As of now: others may have asked, and written, while the rebuild was waited for.
             return self._recalculated(group, stored.read_time, cause)
 
     def _rebuild(self, group_id: str) -> Result | None:
-        """Have the balance rebuilt, together with all who want the same now; None when that failed."""
+        """Have the balance rebuilt, together with all who want the same now; None when that failed, or takes too long."""
         try:
-            result = self._keeper.rebuild(group_id)
+            with budget.within(REBUILD_WAIT_S):
+                result = self._keeper.rebuild(group_id)
         except (TransientError, NewerVersion) as error:
             log("WARNING", f"group {group_id}: could not be rebuilt: {error}", groupId=group_id)
             return None

@@ -1,6 +1,7 @@
 """The read API before an embedded server: the real function, real gRPC, tokens as the Auth emulator makes them."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,12 +16,14 @@ from google.cloud import firestore
 from balance.core.ledger import Ledger
 from balance.documents import balances
 from balance.documents.balances import VERSION
+from balance.documents.changes import Result
 from balance.documents.settings import Settings
 from balance.functions import api as api_module
 from balance.functions import instance
-from balance.operations import includes, log
+from balance.operations import includes, log, reading
 from balance.operations.budgets import MAX_AT_ONCE, ReadBudgets
 from balance.operations.room import Room
+from balance.protocol.bookkeeper import Bookkeeper
 from emulator.faults import Fault
 from scripts.unsigned_token import unsigned_token
 from tests.integration.callers import ReadApi, read_api
@@ -198,6 +201,31 @@ def test_a_balance_that_cannot_be_trusted_is_rebuilt_and_counted(
     assert answer["source"] == "recalculated"
     assert sorted(api.counters()) == ["fallbackCalculations", "rebuilds"]
     assert api.balance("g1") == {**answer, "source": "precomputed"}
+
+
+def test_a_reader_does_not_wait_for_somebody_elses_lock_and_is_told_what_was_written_meanwhile(
+    api: ReadApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "REBUILD_WAIT_S", 0.5)
+    rebuild = Bookkeeper.rebuild
+
+    def write_and_rebuild(keeper: Bookkeeper, group_id: str, *, force: bool = False) -> Result:
+        api.settlement(group_id, "bo", "ana", 5)
+        return rebuild(keeper, group_id, force=force)
+
+    monkeypatch.setattr(Bookkeeper, "rebuild", write_and_rebuild)
+    dinner(api)
+    # As a backfill does that is killed.
+    holder = instance.firestore().begin()
+    holder.get(["groups/g1/metadata/balance"])
+    answer = api.balance("g1")
+    assert api.stored("g1") is None
+    assert answer["source"] == "recalculated"
+    assert essence(answer) == expected(api.history("g1"), "ana", "bo", "chidi", "dara")
+    holder.rollback()
+    # The rebuild goes on without the reader.
+    while api.stored("g1") is None:
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
