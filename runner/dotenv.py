@@ -69,7 +69,14 @@ def _files(folder: Path, project: str, alias: str | None, *, local: bool) -> dic
     if alias and all((folder / name).is_file() for name in of_project):
         raise InvalidDotenv(f"{folder} holds {' and '.join(of_project)}: the Firebase CLI takes only one of them")
     paths = [folder / name for name in (".env", *of_project, *((LOCAL,) if local else ()))]
-    return {path.name: parse(path.read_text(encoding="utf-8"), str(path)) for path in paths if path.is_file()}
+    return {path.name: parse(_text(path), str(path)) for path in paths if path.is_file()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidDotenv(f"{path}: it is not UTF-8: {error}") from None
 
 
 def _value(found: re.Match[str]) -> str:

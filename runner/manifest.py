@@ -104,6 +104,8 @@ def read(path: Path, values: Mapping[str, str]) -> Manifest:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidManifest(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidManifest(f"{path}: it is not UTF-8: {error}") from None
     try:
         return parse(yaml.safe_load(text), values)
     except yaml.YAMLError as error:

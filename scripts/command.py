@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -34,7 +35,22 @@ def _formatted(doc: str) -> str:
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
-POSITIVE = click.IntRange(min=1)
+POSITIVE = click.IntRange(1, 2**31 - 1)
+"""As large as Firestore's own limits may be."""
+
+
+class Finite(click.FloatRange):
+    """A number above 0 that has an end: click lets `nan` through, and `inf`."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType.convert."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number of them", param, ctx)
+        return number
 
 
 def group_options(function: F) -> F:

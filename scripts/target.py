@@ -45,7 +45,7 @@ class Target:
         """Connect, say on standard error to what, and ask before production is written to. Raises Refused."""
         _stop_on_signals()
         emulator = os.environ.get(EMULATOR_HOST)
-        if emulator and not re.fullmatch(r"[^/\s]+:[0-9]+", emulator):
+        if emulator and not _is_host_and_port(emulator):
             raise Refused(f"{EMULATOR_HOST} is {emulator!r}: it must be HOST:PORT, like 127.0.0.1:8080")
         named = self._named(emulator)
         folder = source.find(self.source)
@@ -90,6 +90,12 @@ class Target:
         if self.database:
             over["FIRESTORE_DATABASE"] = self.database
         return over
+
+
+def _is_host_and_port(text: str) -> bool:
+    # gRPC takes a port modulo 65,536.
+    host, _, port = text.rpartition(":")
+    return re.fullmatch(r"[^/\s]+", host) is not None and re.fullmatch(r"[0-9]{1,5}", port) is not None and int(port) < 65_536
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def verify(
                 _report(verdict, progress, known, opened.settings.unit, as_json=as_json)
             progress.advance(failed=not fine)
         orphaned = _orphans(opened, progress, repair=repair, as_json=as_json) if with_orphans else None
-    repaired = counts.pop("repaired")
+    repaired = counts.pop("repaired", 0)
     summary: dict[str, Any] = {
         "groups": counts.total(),
         "states": dict(counts),

@@ -86,7 +86,9 @@ def _is_plain(headers: Mapping[str, str]) -> bool:
         headers.get("content-type") == "application/protobuf"
         and headers.get("ce-specversion") == "1.0"
         and all(name in headers for name in _REQUIRED)
-        and "ce-extensions" not in headers  # an attribute that the library takes for its own
+        # Two attributes that the library takes for its own.
+        and headers.get("ce-datacontenttype", "application/protobuf") == "application/protobuf"
+        and "ce-extensions" not in headers
     )
 
 

@@ -135,7 +135,8 @@ def _from_json(body: Mapping[str, Any]) -> Any:
 
     try:
         return json_format.ParseDict(body, _EventDataPb(), ignore_unknown_fields=True)
-    except (json_format.ParseError, AttributeError, ValueError, RecursionError) as error:
+    except (json_format.ParseError, AttributeError, ValueError, RecursionError, OverflowError, SystemError) as error:
+        # The last is what protobuf's C code makes of a lone surrogate.
         raise TypeError(str(error)) from None
 
 

@@ -43,7 +43,7 @@ from balance.documents.balances import VERSION
 from balance.documents.settings import Settings
 from balance.protocol.bookkeeper import Bookkeeper
 from runner.session import Session, running
-from scripts.command import subcommand
+from scripts.command import Finite, subcommand
 from tests.simulation.app import App, scene
 from tests.simulation.audit import Audit
 from tests.simulation.auditor import Discrepancy
@@ -56,7 +56,6 @@ GROUP_DELETES, GROUP_RESTORES = 0.05, 0.3
 """How often a writer deletes one of its groups, or creates a deleted one again, for each of its rounds."""
 DRAIN_S = 180.0
 PROGRESS_EVERY_S = 10.0
-_MORE_THAN_0 = click.FloatRange(0, min_open=True)
 FUNCTIONS = ("on_expense_written", "on_settlement_written", "on_group_created", "on_group_deleted")
 _CommitPb = types.CommitRequest.pb()
 _QueryPb = types.RunQueryRequest.pb()
@@ -322,8 +321,8 @@ def _print_table(figures: Mapping[str, int]) -> None:
 
 @subcommand("chaos", __doc__)
 @click.option("--seed", metavar="N", type=int, default=1, help="What is written, and when processes are killed (1).")
-@click.option("--minutes", metavar="N", type=_MORE_THAN_0, default=1.0, help="How long it goes on (1).")
-@click.option("--rate", metavar="N", type=_MORE_THAN_0, default=20.0, help="Writes a second (20).")
+@click.option("--minutes", metavar="N", type=Finite(), default=1.0, help="How long it goes on (1).")
+@click.option("--rate", metavar="N", type=Finite(), default=20.0, help="Writes a second (20).")
 @click.option("--logs", metavar="DIR", type=Path, help="Keep what the processes say there.")
 def chaos(seed: int, minutes: float, rate: float, logs: Path | None) -> int:
     if logs is not None:

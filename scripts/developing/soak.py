@@ -35,7 +35,7 @@ import click
 from balance.database.firestore import Set, transaction
 from balance.database.sdk import SdkFirestore, connect
 from runner.session import Session, running
-from scripts.command import subcommand
+from scripts.command import Finite, subcommand
 from scripts.developing.attack import DRAIN_S, FUNCTIONS, PROJECT, Attack, audit
 from scripts.unsigned_token import unsigned_token
 from tests.cloud_events import body, headers
@@ -46,7 +46,6 @@ GIVE_UP_S = 120.0
 """What is not over by then has not recovered."""
 
 PAUSE_S = 2.0
-_MORE_THAN_0 = click.FloatRange(0, min_open=True)
 
 
 class Lost(Exception):
@@ -243,8 +242,8 @@ def _endure(day: BadDay, seconds: float) -> tuple[dict[str, float], list[str]]:
 
 
 @subcommand("soak", __doc__)
-@click.option("--minutes", metavar="N", type=_MORE_THAN_0, default=5.0, help="How long it goes on (5).")
-@click.option("--rate", metavar="N", type=_MORE_THAN_0, default=10.0, help="Writes of the clients a second (10).")
+@click.option("--minutes", metavar="N", type=Finite(), default=5.0, help="How long it goes on (5).")
+@click.option("--rate", metavar="N", type=Finite(), default=10.0, help="Writes of the clients a second (10).")
 @click.option("--logs", metavar="DIR", type=Path, help="Keep what the processes say there.")
 def soak(minutes: float, rate: float, logs: Path | None) -> int:
     if logs is not None:

@@ -37,6 +37,7 @@ def library(sent: Mapping[str, str], body: bytes) -> tuple[object, object] | Non
 @example({}, b"")
 @example({}, b"{}")
 @example({"ce-extensions": "x"}, b"1")
+@example({"ce-datacontenttype": "application/json"}, b'{"value": {}}')
 @example({"ce-specversion": "0.3"}, b"1")
 @example({"ce-type": None}, b"1")
 def test_an_event_is_what_the_library_says_it_is(changes: dict[str, str | None], body: bytes) -> None:

@@ -117,6 +117,12 @@ def test_a_group_that_cannot_be_checked_is_named_and_stops_nobody(app: Deploymen
     assert "CorruptRecord" in findings[0]["error"]
 
 
+def test_after_the_last_group_nothing_is_left_to_verify(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet(app, 2)
+    code, summary, findings = run(capsys, "--after", "g01")
+    assert (code, summary["groups"], summary["repaired"], findings) == (0, 0, 0, [])
+
+
 def test_lag_can_be_allowed_less(app: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     fleet(app, 1)
     app.expense("g00", "a", "USD", b=1)

@@ -62,7 +62,26 @@ def test_the_json_of_an_event_says_the_same() -> None:
     assert decode(as_json, kind=Kind.EXPENSE, event_id="event-1", time=DELIVERED) == decoded(data)
 
 
-@pytest.mark.parametrize("data", [{}, {"value": 5}, {"value": {"name": 5}}, {"value": {"name": "x"}}, [1], 5, {"oldValue": []}])
+def _with(value: dict[str, Any]) -> dict[str, Any]:
+    return {"value": {"name": "projects/p/databases/d/documents/expenses/e", "fields": {"a": value}}}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"value": 5},
+        {"value": {"name": 5}},
+        {"value": {"name": "x"}},
+        [1],
+        5,
+        {"oldValue": []},
+        {"value": "\ud800"},
+        _with({"nullValue": float("inf")}),
+        _with({"doubleValue": 10**400}),
+        _with({"integerValue": float("inf")}),
+    ],
+)
 def test_other_json_is_unreadable(data: Any) -> None:
     with pytest.raises(UnreadableEvent):
         decode(data, kind=Kind.EXPENSE, event_id="event-1", time=DELIVERED)

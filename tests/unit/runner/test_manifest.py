@@ -176,6 +176,9 @@ def test_what_is_not_understood_is_refused_with_its_place(data: Any, where: str)
 def test_a_file_that_is_missing_or_no_yaml_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(InvalidManifest, match="No such file"):
         read(tmp_path / "functions.yaml", {})
+    (tmp_path / "functions.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(InvalidManifest, match="not UTF-8"):
+        read(tmp_path / "functions.yaml", {})
     (tmp_path / "functions.yaml").write_text("a: [")
     with pytest.raises(InvalidManifest, match="no YAML"):
         read(tmp_path / "functions.yaml", {})
@@ -206,6 +209,12 @@ def test_a_file_that_is_missing_or_no_yaml_is_told_so(tmp_path: Path) -> None:
 )
 def test_a_dotenv_line_is_read_as_the_firebase_cli_reads_it(line: str, value: str) -> None:
     assert dotenv.parse(f"# comment\n\n{line}\n") == {"A": value}
+
+
+def test_a_dotenv_file_that_is_not_utf_8_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(dotenv.InvalidDotenv, match="not UTF-8"):
+        dotenv.load(tmp_path, "demo-p")
 
 
 def test_a_dotenv_line_that_is_no_assignment_is_told_with_its_number() -> None:

@@ -105,6 +105,9 @@ def test_completion_knows_the_subcommands_and_imports_none(
         (["shwo", "lisbon"], "Did you mean 'show'?"),
         (["frobnicate"], "No such command 'frobnicate'"),
         (["token", ""], "a uid is not empty"),
+        (["chaos", "--minutes", "nan"], "'--minutes': nan is no number of them"),
+        (["soak", "--rate", "inf"], "'--rate': inf is no number of them"),
+        (["show", "lisbon", "--records", "3000000000"], "'--records'"),
     ],
 )
 def test_a_wrong_call_is_refused_and_says_what_is_wrong(
