@@ -93,9 +93,9 @@ class Target:
 
 
 def _is_host_and_port(text: str) -> bool:
+    found = re.fullmatch(r"[^/\s]+:([0-9]{1,5})", text)
     # gRPC takes a port modulo 65,536.
-    host, _, port = text.rpartition(":")
-    return re.fullmatch(r"[^/\s]+", host) is not None and re.fullmatch(r"[0-9]{1,5}", port) is not None and int(port) < 65_536
+    return found is not None and int(found[1]) < 65_536
 
 
 @dataclass(frozen=True, slots=True)

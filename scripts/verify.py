@@ -113,14 +113,14 @@ def verify(
     def work(group_id: str) -> Verdict:
         return _verdict(firestore, keeper, group_id, timedelta(seconds=lag), repair=repair)
 
-    counts: Counter[str] = Counter()
+    states: Counter[str] = Counter()
     tally = left_out.of_no_group(firestore, opened.settings.layout) if not groups else Tally()
-    unread = unfixed = written_since = 0
+    repaired = unread = unfixed = written_since = 0
     with Counting("verifying", total) as progress:
         for verdict in in_parallel(ids, work, workers):
             fine = verdict.is_fine(named=bool(groups))
-            counts["failed" if verdict.report is None else verdict.report.state] += 1
-            counts["repaired"] += verdict.repaired
+            states["failed" if verdict.report is None else verdict.report.state] += 1
+            repaired += verdict.repaired
             unfixed += not fine
             unread += verdict.tally is None
             tally.add(verdict.tally or Tally())
@@ -129,10 +129,9 @@ def verify(
                 _report(verdict, progress, known, opened.settings.unit, as_json=as_json)
             progress.advance(failed=not fine)
         orphaned = _orphans(opened, progress, repair=repair, as_json=as_json) if with_orphans else None
-    repaired = counts.pop("repaired", 0)
     summary: dict[str, Any] = {
-        "groups": counts.total(),
-        "states": dict(counts),
+        "groups": states.total(),
+        "states": dict(states),
         "repaired": repaired,
         "unrepaired": unfixed,
         "documents": tally.as_json(),

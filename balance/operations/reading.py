@@ -131,13 +131,13 @@ class Reader:
         with history_slot():
             if cause in _REBUILT and updates_on(self._environment):
                 result = self._rebuild(group_id)
+                # As of now, rebuilt or not: others may have asked, and written, while it was waited for.
                 present, stored = self._firestore.get([group.path, stored.path])
                 if present.fields is not None:
                     group = present
                 rebuilt = judged(stored, group, self._settings)
                 if isinstance(rebuilt, Reading):
                     return replace(rebuilt, cause=cause, reads=result.tally.total if result and result.tally else 0)
-            # As of now: others may have asked, and written, while the rebuild was waited for.
             return self._recalculated(group, stored.read_time, cause)
 
     def _rebuild(self, group_id: str) -> Result | None:

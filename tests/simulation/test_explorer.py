@@ -15,7 +15,7 @@ from tests.simulation.explorer.footprint import Resources
 from tests.simulation.explorer.merging import Choice, Merging, Reached, Step
 from tests.simulation.explorer.paths import Paths
 from tests.simulation.explorer.report import Report
-from tests.simulation.explorer.state import States, digest
+from tests.simulation.explorer.state import OF_NO_MEANING, States, digest
 from tests.simulation.explorer.world import CRASH, READ_FAILS, UNKNOWN_OUTCOME, Code, Failure, Rebuild, Switch, World
 from tests.simulation.explorer.worlds import SETTLED, SWITCHED, WORLDS, app, expense, no_expense
 from tests.simulation.mutants import MUTANTS
@@ -158,15 +158,15 @@ def _shape(run: Execution) -> object:
         for name, lock in run.engine._locks._locks.items()
     )
     documents = sorted(
-        (run.shown([path]), repr({name: value for name, value in _timeless(document, run).items() if name != "eventId"}))
+        (run.shown([path]), repr(sorted(_timeless(run.reader.fields(document)).items())))
         for path, document in run.audit.documents.items()
     )
     actors = sorted((thread.name, thread.is_done, thread.label or "") for thread in run.threads)
     return actors, documents, locks, run.failures_left
 
 
-def _timeless(document: Any, run: Execution) -> dict[str, Any]:
-    return {name: value for name, value in sorted(run.reader.fields(document).items()) if not isinstance(value, datetime)}
+def _timeless(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in OF_NO_MEANING and not isinstance(value, datetime)}
 
 
 @pytest.mark.long

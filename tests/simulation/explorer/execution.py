@@ -92,6 +92,10 @@ class Thread:
     balance: Any = None
     """The version of the balance that it has seen last; None when it saw none."""
 
+    def asks(self) -> str:
+        """A digest of the call that it has made: what it asks for follows from what it knows."""
+        return digest((self.knows, self.last_label))
+
 
 class Signal:
     """What a thread that waits in the product's line sleeps on."""
@@ -374,7 +378,7 @@ class Execution:
         """Start what the running actor has sent off, to take effect later: what it is follows from what that actor knows."""
         sender = self.running
         thread = self.spawn(name, body)
-        thread.knows, thread.balance = digest((sender.knows, sender.last_label)), sender.balance
+        thread.knows, thread.balance = sender.asks(), sender.balance
 
     def park(self) -> None:
         """Wait until woken."""
@@ -432,7 +436,7 @@ class Execution:
         self.touch(footprint)
         answer = _outcome(action)
         if isinstance(answer, Waiting):
-            self.waiting[answer.request.owner] = thread, digest((thread.knows, thread.last_label))
+            self.waiting[answer.request.owner] = thread, thread.asks()
         if failure is Failure.CRASH:
             if isinstance(answer, Waiting):
                 answer.on_ready(partial(self.touch, footprint))

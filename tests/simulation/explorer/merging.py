@@ -126,8 +126,9 @@ class Merging(Exploration):
         state = self.reached.get(digest)
         if state is None:
             failures = self._world.failures if run.failures_left else frozenset()
-            self._of.update((thread.name, thread.of) for thread in run.enabled())
-            choices = {thread.name: [None, *sorted(thread.failures & failures)] for thread in run.enabled()}
+            enabled = run.enabled()
+            self._of.update((thread.name, thread.of) for thread in enabled)
+            choices = {thread.name: [None, *sorted(thread.failures & failures)] for thread in enabled}
             state = self.reached[digest] = Reached(_labels(run), choices)
             self.report.reached += 1
         self._enter(state, entry, preemptions)
